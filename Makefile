@@ -6,10 +6,10 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-PIP := -m pip --disable-pip-version-check --quiet install
+PIP := -m pip --disable-pip-version-check -qq install
 ARGS ?=
 
-.PHONY: help install demo test check format coverage bench lock clean
+.PHONY: help install demo test check lint types contracts format coverage bench lock clean
 
 help:
 	@echo 'make demo      one process, a demo provider, and lines to paste'
@@ -44,11 +44,18 @@ demo: .venv/.installed
 test: .venv/.installed
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: .venv/.installed
-	$(BIN)/ruff check
+# `make -k check` goes on after the first that complains.
+check: lint types contracts
+
+lint: .venv/.installed
+	$(BIN)/ruff check --output-format concise
 	$(BIN)/ruff format --check
+
+types: .venv/.installed
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+
+contracts: .venv/.installed
+	$(BIN)/lint-imports --no-logo
 
 format: .venv/.installed
 	$(BIN)/ruff check --fix
