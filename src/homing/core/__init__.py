@@ -1,0 +1,1 @@
+"""The machines: pure, with time as an argument."""

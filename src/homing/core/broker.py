@@ -1,0 +1,491 @@
+"""The broker's machine: services, queues, credit. It keeps no truth: whatever it forgets costs a pause, and no call.
+
+Per service it is bounded, fair between principals, and gives a call only to a worker that has credit. Credit is a set, not a
+counter: `call_id -> worker's life`, so a message that comes twice or late changes nothing.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from homing.core.links import Links
+from homing.core.machine import (
+    Action,
+    Deadlines,
+    Event,
+    Life,
+    Peer,
+    PeerLost,
+    Received,
+    Send,
+    Tick,
+    margin_s,
+)
+from homing.core.messages import (
+    GATEWAY_BYTES,
+    Cancel,
+    Claim,
+    Deny,
+    Disconnect,
+    Final,
+    Grant,
+    Heartbeat,
+    Hello,
+    Lost,
+    LostSeen,
+    Ready,
+    Reject,
+    Release,
+    Request,
+    Settled,
+)
+from homing.core.queues import Copy, Offering, Service
+
+GONE_AFTER_S = 0.5  # a connection that blinked comes back within this
+LOST_EVERY_S = 0.5
+MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
+
+
+class BrokerLimits(msgspec.Struct, frozen=True):
+    """Everything that can grow: calls queued per service, bytes of params held in all, and how long nobody may offer a service."""
+
+    queue_length_max: int = 10_000
+    held_bytes_max: int = 512 * 1024 * 1024
+    no_worker_after_s: float = 5.0
+
+
+class Broker:
+    """Events: Received, PeerLost, Tick. Actions: Send. Everything else a broker knows, its peers tell it."""
+
+    def __init__(self, life: Life, limits: BrokerLimits, *, heartbeat_s: float = 0.0) -> None:
+        self.life = life
+        self.limits = limits
+        self.held_bytes = 0
+        self._services: dict[str, Service] = {}
+        self._copies: dict[bytes, Copy] = {}
+        self._workers: dict[Life, Offering] = {}
+        self._worker_at: dict[Peer, Offering] = {}
+        self._gateways: dict[bytes, Peer] = {}  # by the head of their lives
+        self._gateway_at: dict[Peer, bytes] = {}
+        self._losses: dict[tuple[bytes, Life, int], float] = {}  # LOST not yet seen, and until when it is worth repeating
+        self._expiry: Deadlines[bytes] = Deadlines()  # of what is queued
+        self._patience: Deadlines[str] = Deadlines()  # of services that nobody offers
+        self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
+        self._repeat: Deadlines[int] = Deadlines()  # LOST
+        self._links = Links(life, heartbeat_s)
+        self._on_message: dict[type, Callable[..., list[Action]]] = {
+            Request: self._requested,
+            Claim: self._claimed,
+            Grant: self._answered,
+            Deny: self._answered,
+            Final: self._finished,
+            Release: self._released,
+            Reject: self._rejected,
+            Settled: self._settled,
+            Cancel: self._cancelled,
+            Ready: self._ready,
+            Hello: self._hello,
+            Heartbeat: self._heartbeat,
+            LostSeen: self._lost_seen,
+            Disconnect: self._disconnected,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """One event in, actions out. Events that are not a broker's are answered with nothing."""
+        if type(event) is Received:
+            if self._links.interval_s:
+                self._links.count_received(event.peer, event.message, now)
+            act = self._on_message.get(type(event.message))
+            actions = act(event.peer, event.message, now) if act is not None else []
+        elif type(event) is Tick:
+            actions = self._tick(now)
+        elif type(event) is PeerLost:
+            actions = self._peer_lost(event.peer, now)
+        else:
+            actions = []
+        if self._links.interval_s:
+            self._links.count_sent([action for action in actions if isinstance(action, Send)])
+        return actions
+
+    def next_deadline(self) -> float | None:
+        """The next expiry, loss, heartbeat or end of patience."""
+        earliest = self._links.next_deadline()
+        for deadlines in (self._expiry, self._patience, self._gone, self._repeat):
+            if len(deadlines):
+                instant = deadlines.earliest()
+                if instant is not None and (earliest is None or instant < earliest):
+                    earliest = instant
+        return earliest
+
+    def __len__(self) -> int:
+        """How many calls this broker knows of, queued or given to a worker."""
+        return len(self._copies)
+
+    def queued(self, service: str) -> int:
+        """How many calls wait for a worker."""
+        known = self._services.get(service)
+        return known.length if known else 0
+
+    def held_by(self, life: Life) -> int:
+        """How many calls a worker has been given."""
+        worker = self._workers.get(life)
+        return sum(len(held) for held in worker.held.values()) if worker else 0
+
+    # Gateways
+
+    def _hello(self, peer: Peer, hello: Hello, now: float) -> list[Action]:
+        head = hello.life[:GATEWAY_BYTES]
+        before = self._gateway_at.get(peer)
+        if before is not None and before != head:
+            self._forget_gateway(before)
+        self._gateway_at[peer] = head
+        self._gateways[head] = peer
+        self._gone.discard(head)
+        self._links.open(peer, now)
+        return []
+
+    def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
+        if self._gateway_at.get(peer) != request.call_id[:GATEWAY_BYTES]:
+            return [Send(peer, Disconnect())]
+        if request.call_id in self._copies or request.remaining_ms <= 0:
+            return []
+        service = self._services.get(request.service)
+        if service is None:
+            service = self._services[request.service] = Service(request.service, now)
+        copy = Copy(request, now + request.remaining_ms / 1000)
+        worker = self._idle_worker(service, copy) if not service.length else None
+        if worker is None:
+            refusal = self._refusal(service, copy, now)
+            if refusal is not None:
+                return [Send(peer, refusal)]
+        self._copies[request.call_id] = copy
+        self.held_bytes += len(request.body)
+        if worker is not None:
+            return [self._give(copy, worker, now)]
+        self._queue(service, copy, now)
+        return []
+
+    def _refusal(self, service: Service, copy: Copy, now: float) -> Reject | None:
+        """Why a call that finds no free slot cannot be queued: the promise is to say so now, not at the deadline."""
+        call_id, limits = copy.request.call_id, self.limits
+        if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
+            return self._no_worker(call_id, service)
+        slots = service.slots()
+        wait_s = service.mean_s * (service.length + 1) / slots if slots else 0.0
+        soon_ms = max(100, int(wait_s * 1000))
+        if service.length >= limits.queue_length_max:
+            message = f"The queue of service {service.name!r} is full."
+            return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.queue_length_max")
+        if self.held_bytes + len(copy.request.body) > limits.held_bytes_max:
+            message = "The broker holds as many bytes of params as it may."
+            return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.held_bytes_max")
+        remaining_s = copy.request.remaining_ms / 1000
+        if wait_s and wait_s >= remaining_s - margin_s(remaining_s):
+            message = f"Service {service.name!r} is busy: this call would wait {wait_s:.1f} s and has {remaining_s:.1f} s."
+            return Reject(call_id, "refused", "overloaded", message, soon_ms, "deadline")
+        return None
+
+    def _no_worker(self, call_id: bytes, service: Service) -> Reject:
+        waited_s = self.limits.no_worker_after_s
+        message = f"Nobody has offered service {service.name!r} for {waited_s:g} s."
+        return Reject(call_id, "refused", "no_worker", message, int(waited_s * 1000) or 1000, "broker.no_worker_after")
+
+    def _cancelled(self, peer: Peer, cancel: Cancel, now: float) -> list[Action]:
+        copy = self._copies.get(cancel.call_id)
+        if copy is None or self._gateway_at.get(peer) != cancel.call_id[:GATEWAY_BYTES]:
+            return []
+        if copy.life is None:
+            self._forget(copy)
+            return []
+        return [Send(self._workers[copy.life].peer, cancel)]
+
+    def _answered(self, peer: Peer, answer: Grant | Deny, now: float) -> list[Action]:
+        worker = self._workers.get(answer.life)
+        if worker is None or self._gateway_at.get(peer) != answer.call_id[:GATEWAY_BYTES]:
+            return []
+        copy = self._copies.get(answer.call_id)
+        if type(answer) is Grant and copy is not None and copy.life == answer.life:
+            copy.granted = True
+        return [Send(worker.peer, answer)]
+
+    def _settled(self, peer: Peer, settled: Settled, now: float) -> list[Action]:
+        worker = self._workers.get(settled.life)
+        return [Send(worker.peer, settled)] if worker is not None and peer in self._gateway_at else []
+
+    def _lost_seen(self, peer: Peer, seen: LostSeen, now: float) -> list[Action]:
+        self._losses.pop((seen.call_id, seen.life, seen.claim), None)
+        if not self._losses:
+            self._repeat.discard(0)
+        return []
+
+    # Workers
+
+    def _ready(self, peer: Peer, ready: Ready, now: float) -> list[Action]:
+        actions: list[Action] = []
+        before = self._worker_at.get(peer)
+        if before is not None and before.life != ready.life:
+            actions += self._lose_worker(before, now)
+        worker = self._workers.get(ready.life)
+        if worker is None:
+            worker = self._workers[ready.life] = Offering(ready.life, peer)
+        elif worker.peer != peer:
+            self._worker_at.pop(worker.peer, None)
+            worker.peer = peer
+        self._worker_at[peer] = worker
+        worker.gone = False
+        self._gone.discard(ready.life)
+        self._links.open(peer, now)
+        self._offer(worker, ready.services, now)
+        for name in worker.services:
+            actions += self._dispatch(self._services[name], now)
+        return actions
+
+    def _offer(self, worker: Offering, services: dict[str, int], now: float) -> None:
+        for name in worker.services.keys() - services.keys():
+            service = self._services[name]
+            service.workers.pop(worker.life, None)
+            if not service.workers:
+                service.nobody_since = now
+                if service.length:
+                    self._patience.set(name, now + self.limits.no_worker_after_s)
+        worker.services = dict(services)
+        for name in services:
+            service = self._services.setdefault(name, Service(name, now))
+            service.workers[worker.life] = worker
+            service.nobody_since = None
+            self._patience.discard(name)
+
+    def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
+        if not self._speaks(peer, claim.life):
+            return [Send(peer, Disconnect())]
+        copy = self._copies.get(claim.call_id)
+        if copy is not None and copy.life == claim.life:
+            copy.claim = claim.claim
+        return self._to_gateway(claim)
+
+    def _finished(self, peer: Peer, final: Final, now: float) -> list[Action]:
+        if not self._speaks(peer, final.life):
+            return [Send(peer, Disconnect())]
+        actions = self._to_gateway(final)
+        copy = self._take_back(final.call_id, final.life)
+        if copy is not None:
+            service = self._services[copy.request.service]
+            taken_s = now - copy.given_at
+            service.mean_s += (taken_s - service.mean_s) * (MEAN_WEIGHT if service.mean_s else 1.0)
+            self._forget(copy)
+            if service.length:
+                actions += self._dispatch(service, now)
+        return actions
+
+    def _released(self, peer: Peer, release: Release, now: float) -> list[Action]:
+        if not self._speaks(peer, release.life):
+            return [Send(peer, Disconnect())]
+        actions: list[Action] = []
+        copy = self._take_back(release.call_id, release.life)
+        if copy is not None:
+            self._forget(copy)
+            actions += self._dispatch(self._services[copy.request.service], now)
+        return [*self._to_gateway(release), *actions]
+
+    def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:
+        worker = self._worker_at.get(peer)
+        if worker is None:
+            return [Send(peer, Disconnect())]
+        copy = self._take_back(reject.call_id, worker.life)
+        if copy is None:
+            return []
+        service = self._services[copy.request.service]
+        if reject.kind == "drop":
+            self._forget(copy)
+            return self._dispatch(service, now)
+        copy.refused_by = (copy.refused_by or set()) | {worker.life}
+        if reject.kind == "refused" and self._idle_worker(service, copy) is None:
+            self._forget(copy)
+            return [*self._to_gateway(reject), *self._dispatch(service, now)]
+        return self._requeue(copy, now)
+
+    def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
+        heard = self._links.heard(peer, beat, now)
+        worker = self._worker_at.get(peer)
+        if (worker is None and peer not in self._gateway_at) or (worker is not None and worker.life != beat.life):
+            return [Send(peer, Disconnect())]
+        actions: list[Action] = []
+        if worker is not None and beat.in_flight is not None:
+            listed = set(beat.in_flight)
+            given = [call_id for held in worker.held.values() for call_id in held]
+            worker.strays = listed.difference(given)
+            for call_id in given:
+                copy = self._copies[call_id]
+                if call_id not in listed and copy.order <= beat.received:
+                    self._take_back(call_id, worker.life)
+                    actions += self._requeue(copy, now)
+            for name in worker.services:
+                actions += self._dispatch(self._services[name], now)
+        if heard.gap or heard.stranger:
+            actions.append(self._links.beat(peer))
+        return actions
+
+    def _disconnected(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+        worker = self._worker_at.get(peer)
+        return self._lose_worker(worker, now) if worker is not None else []
+
+    def _speaks(self, peer: Peer, life: Life) -> bool:
+        """Whether this peer is the worker of that life: nobody answers for another."""
+        worker = self._worker_at.get(peer)
+        return worker is not None and worker.life == life
+
+    def _to_gateway(self, message: Claim | Final | Release | Reject | Lost) -> list[Action]:
+        gateway = self._gateways.get(message.call_id[:GATEWAY_BYTES])
+        return [Send(gateway, message)] if gateway is not None else []
+
+    # Queues and credit
+
+    def _idle_worker(self, service: Service, copy: Copy) -> Offering | None:
+        """The worker with the most credit left that has not refused this call."""
+        best: Offering | None = None
+        most = 0
+        for worker in service.workers.values():
+            credit = worker.credit(service.name)
+            if credit > most and not (copy.refused_by and worker.life in copy.refused_by):
+                best, most = worker, credit
+        return best
+
+    def _give(self, copy: Copy, worker: Offering, now: float) -> Send:
+        request = copy.request
+        remaining_ms = int((copy.deadline - now) * 1000)
+        if remaining_ms != request.remaining_ms:
+            request = copy.request = msgspec.structs.replace(request, remaining_ms=remaining_ms)
+        copy.life, copy.given_at, copy.claim, copy.granted = worker.life, now, None, False
+        held = worker.held.get(request.service)
+        if held is None:
+            held = worker.held[request.service] = set()
+        held.add(request.call_id)
+        link = self._links.peers.get(worker.peer)
+        copy.order = link.sent + 1 if link is not None else 0
+        return Send(worker.peer, request)
+
+    def _take_back(self, call_id: bytes, life: Life) -> Copy | None:
+        """Free the credit this call takes of this life, if it does."""
+        copy = self._copies.get(call_id)
+        if copy is None or copy.life != life:
+            worker = self._workers.get(life)
+            if worker is not None:
+                worker.strays.discard(call_id)
+            return None
+        self._workers[life].held[copy.request.service].discard(call_id)
+        copy.life = None
+        return copy
+
+    def _queue(self, service: Service, copy: Copy, now: float, *, first: bool = False) -> None:
+        service.push(copy, first=first)
+        self._expiry.set(copy.request.call_id, copy.deadline)
+        if service.nobody_since is not None and service.name not in self._patience:
+            self._patience.set(service.name, max(now, service.nobody_since) + self.limits.no_worker_after_s)
+
+    def _requeue(self, copy: Copy, now: float) -> list[Action]:
+        service = self._services[copy.request.service]
+        self._queue(service, copy, now, first=True)
+        return self._dispatch(service, now)
+
+    def _dispatch(self, service: Service, now: float) -> list[Action]:
+        """Give out what can be given, a call of each principal in turn."""
+        actions: list[Action] = []
+        given = True
+        while given and service.length:
+            given = False
+            for copy in service.turns():
+                worker = self._idle_worker(service, copy)
+                if worker is not None:
+                    service.pop(copy)
+                    self._expiry.discard(copy.request.call_id)
+                    if copy.deadline > now:
+                        actions.append(self._give(copy, worker, now))
+                    else:
+                        self._forget(copy)
+                    given = True
+                    break
+        return actions
+
+    def _forget(self, copy: Copy) -> None:
+        """This broker no longer knows the call."""
+        request = copy.request
+        if request.call_id in self._expiry:
+            self._expiry.discard(request.call_id)
+            self._services[request.service].remove(copy)
+        del self._copies[request.call_id]
+        self.held_bytes -= len(request.body)
+
+    # Time and loss
+
+    def _tick(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for call_id in self._expiry.pop_due(now):  # the gateway that owns it settles it by itself
+            copy = self._copies.pop(call_id)
+            self.held_bytes -= len(copy.request.body)
+            self._services[copy.request.service].remove(copy)
+        for name in self._patience.pop_due(now):
+            service = self._services[name]
+            for line in list(service.lines.values()):
+                for copy in list(line):
+                    self._forget(copy)
+                    actions += self._to_gateway(self._no_worker(copy.request.call_id, service))
+        for life in self._gone.pop_due(now):
+            worker = self._workers.get(life)
+            if worker is not None:
+                actions += self._lose_worker(worker, now)
+            else:
+                self._forget_gateway(life)
+        if self._repeat.pop_due(now):
+            self._losses = {loss: until for loss, until in self._losses.items() if until > now}
+            for call_id, life, claim in self._losses:
+                actions += self._to_gateway(Lost(call_id, life, claim))
+            if self._losses:
+                self._repeat.set(0, now + LOST_EVERY_S)
+        for peer in self._links.beats_due(now):
+            actions.append(self._links.beat(peer))
+        return actions
+
+    def _peer_lost(self, peer: Peer, now: float) -> list[Action]:
+        self._links.close(peer)
+        worker = self._worker_at.pop(peer, None)
+        if worker is not None:
+            worker.gone = True
+            self._gone.set(worker.life, now + GONE_AFTER_S)
+        head = self._gateway_at.pop(peer, None)
+        if head is not None and self._gateways.get(head) == peer:
+            self._gone.set(head, now + GONE_AFTER_S)
+        return []
+
+    def _lose_worker(self, worker: Offering, now: float) -> list[Action]:
+        """This life will not come back: what it had begun is said to be lost, and all it held is given out again."""
+        actions: list[Action] = []
+        self._worker_at.pop(worker.peer, None)
+        self._gone.discard(worker.life)
+        self._offer(worker, {}, now)
+        del self._workers[worker.life]
+        for held in worker.held.values():
+            for call_id in sorted(held):
+                copy = self._copies[call_id]
+                if copy.claim is not None:
+                    self._losses[(call_id, worker.life, copy.claim)] = copy.deadline
+                    self._repeat.set(0, now + LOST_EVERY_S)
+                    actions += self._to_gateway(Lost(call_id, worker.life, copy.claim))
+                if copy.granted:
+                    copy.request = msgspec.structs.replace(copy.request, attempts=copy.request.attempts + 1, executed="unknown")
+                copy.life = None
+                if copy.deadline > now:
+                    actions += self._requeue(copy, now)
+                else:
+                    self._forget(copy)
+        return actions
+
+    def _forget_gateway(self, head: bytes) -> None:
+        """Its callers are gone with it: what is queued for them is dropped, what runs runs to its end."""
+        peer = self._gateways.pop(head, None)
+        if peer is not None and self._gateway_at.get(peer) == head:
+            del self._gateway_at[peer]
+        for call_id, copy in list(self._copies.items()):
+            if call_id[:GATEWAY_BYTES] == head and copy.life is None:
+                self._forget(copy)
+        for loss in [loss for loss in self._losses if loss[0][:GATEWAY_BYTES] == head]:
+            del self._losses[loss]

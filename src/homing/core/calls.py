@@ -1,0 +1,370 @@
+"""The gateway's machine: every admitted call settles exactly once, by its deadline; claims are decided here.
+
+A call is ungranted, held by one claim, or free again after an attempt that is unknown (`keyed` and `safe` only). What is not in the
+table has settled, and every claim for it is denied; that is why a settled `no` stays true whatever copies lie in some queue.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from homing.core.links import Links
+from homing.core.machine import (
+    Abandoned,
+    Action,
+    Deadlines,
+    Draining,
+    DrainTimedOut,
+    Event,
+    Life,
+    Peer,
+    PeerFound,
+    PeerLost,
+    Received,
+    Send,
+    Settle,
+    Submitted,
+    Tick,
+)
+from homing.core.messages import (
+    Cancel,
+    Claim,
+    Deny,
+    Disconnect,
+    Final,
+    Grant,
+    Heartbeat,
+    Hello,
+    Lost,
+    LostSeen,
+    Reject,
+    Release,
+    Request,
+    Settled,
+)
+from homing.errors import STRENGTH, Outcome, Verdict, failure, join, retry_of
+
+ClaimId: TypeAlias = tuple[Life, int]
+
+
+class _Call:
+    """What the gateway knows of one admitted call. `endings` are the outcomes of claims that no longer hold it, oldest first."""
+
+    __slots__ = ("abandoned", "admitted_at", "asked", "broker", "endings", "granted_at", "holder")
+
+    def __init__(self, asked: Submitted, admitted_at: float) -> None:
+        self.asked = asked
+        self.admitted_at = admitted_at
+        self.broker: Peer | None = None
+        self.holder: ClaimId | None = None
+        self.granted_at = admitted_at
+        self.endings: dict[ClaimId, Outcome] | None = None
+        self.abandoned = False
+
+    def joined(self, latest: Outcome | None) -> Outcome | None:
+        """The endings and the latest outcome, said together."""
+        effect = self.asked.effect
+        joined: Outcome | None = None
+        for ending in (self.endings or {}).values():
+            joined = join(joined, ending, effect)
+        return joined if latest is None else join(joined, latest, effect)
+
+
+class Calls:
+    """Events: Submitted, Abandoned, Received, PeerFound, PeerLost, Tick, Draining, DrainTimedOut. Actions: Send, Settle.
+
+    `life` is this gateway's; the first 8 bytes of each call_id are its head. `heartbeat_s` 0 is for an engine that never loses.
+    """
+
+    def __init__(self, life: Life, *, heartbeat_s: float = 0.0) -> None:
+        self.life = life
+        self._calls: dict[bytes, _Call] = {}
+        self._deadlines: Deadlines[bytes] = Deadlines()
+        self._links = Links(life, heartbeat_s)
+        self._brokers: dict[Peer, int] = {}  # how many unsettled calls each was given last
+        self._draining = False
+        self._on_event: dict[type, Callable[..., list[Action]]] = {
+            Submitted: self._submitted,
+            Received: self._received,
+            Abandoned: self._abandoned,
+            Tick: self._tick,
+            PeerFound: self._peer_found,
+            PeerLost: self._peer_lost,
+            Draining: self._drain,
+            DrainTimedOut: self._drain_timed_out,
+        }
+        self._on_message: dict[type, Callable[..., list[Action]]] = {
+            Claim: self._claimed,
+            Final: self._finished,
+            Release: self._released,
+            Reject: self._rejected,
+            Lost: self._lost,
+            Heartbeat: self._heartbeat,
+            Disconnect: self._introduce,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """One event in, actions out. Events that are not a gateway's are answered with nothing."""
+        act = self._on_event.get(type(event))
+        actions = act(event, now) if act is not None else []
+        if self._links.interval_s:
+            self._links.count_sent([action for action in actions if isinstance(action, Send)])
+        return actions
+
+    def next_deadline(self) -> float | None:
+        """The earliest deadline of a call, or the next heartbeat."""
+        earliest, beat = self._deadlines.earliest(), self._links.next_deadline()
+        if earliest is None or beat is None:
+            return beat if earliest is None else earliest
+        return min(earliest, beat)
+
+    def __len__(self) -> int:
+        """How many calls have not settled."""
+        return len(self._calls)
+
+    @property
+    def granted(self) -> int:
+        """How many calls are held by a claim."""
+        return sum(call.holder is not None for call in self._calls.values())
+
+    # A call's life
+
+    def _submitted(self, event: Submitted, now: float) -> list[Action]:
+        if event.call_id in self._calls:  # the id is ours and random: a second one is a fault of the shell, not a second call
+            return []
+        call = _Call(event, now)
+        self._calls[event.call_id] = call
+        if self._draining:
+            return self._settle(call, failure("draining", "This gateway is going away; another one will take the call."), now)
+        if event.deadline <= now:
+            return self._settle(call, self._too_late(call), now)
+        self._deadlines.set(event.call_id, event.deadline)
+        return self._resubmit(call, now)
+
+    def _resubmit(self, call: _Call, now: float) -> list[Action]:
+        """Give a broker a copy. Harmless at any time: a broker holds a call_id once, and the claim decides."""
+        broker = call.broker
+        if broker is None or broker not in self._brokers:
+            if not self._brokers:
+                call.broker = None
+                return []
+            broker = call.broker = min(self._brokers, key=self._brokers.__getitem__)
+            self._brokers[broker] += 1
+        asked = call.asked
+        attempts = 0
+        executed: Verdict = "no"
+        if call.endings:
+            for ending in call.endings.values():
+                attempts += max(1, len(ending.attempts))
+                executed = max(executed, ending.executed, key=STRENGTH.__getitem__)
+        request = Request(
+            asked.call_id,
+            asked.service,
+            asked.method,
+            int((asked.deadline - now) * 1000),
+            asked.effect,
+            asked.principal,
+            asked.key,
+            attempts,
+            executed,
+            asked.trace,
+            asked.body,
+        )
+        return [Send(broker, request)]
+
+    def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
+        call = self._calls.get(claim.call_id)
+        who = (claim.life, claim.claim)
+        deny = Send(peer, Deny(claim.call_id, claim.life, claim.claim))
+        if call is None:
+            return [deny]
+        if call.asked.deadline <= now:
+            return [deny, *self._settle(call, self._too_late(call), now)]
+        if call.holder is None:
+            if call.abandoned or (call.endings and who in call.endings):
+                return [deny]  # lost or ended once: what it may have done is on record, so it must not begin afresh
+            call.holder = who
+            call.granted_at = now
+        elif call.holder != who:
+            return [deny]
+        remaining_ms = int((call.asked.deadline - call.granted_at) * 1000)
+        return [Send(peer, Grant(claim.call_id, claim.life, claim.claim, remaining_ms))]
+
+    def _finished(self, peer: Peer, final: Final, now: float) -> list[Action]:
+        seen: Action = Send(peer, Settled(final.life, (final.call_id,)))
+        call = self._calls.get(final.call_id)
+        if call is None:
+            return [seen]
+        who = (final.life, final.claim)
+        outcome = _from_admission(final.outcome, call)
+        if call.holder == who:
+            return [seen, *self._settle(call, call.joined(outcome), now)]
+        if not call.endings or who not in call.endings:
+            return [seen]  # never granted: nothing it says can be believed
+        if outcome.reason == "ok":
+            return [seen, *self._settle(call, call.joined(outcome), now)]
+        call.endings[who] = outcome  # declared lost too early; another copy may still begin or run, so nothing settles yet
+        return [seen]
+
+    def _released(self, peer: Peer, release: Release, now: float) -> list[Action]:
+        call = self._calls.get(release.call_id)
+        if call is None:
+            return []
+        who = (release.life, release.claim)
+        if call.holder == who:
+            call.holder = None
+        if call.endings:
+            call.endings.pop(who, None)  # never began: that claim is proven no after all
+        if call.holder is not None:
+            return []
+        if call.abandoned:
+            return self._settle(call, call.joined(failure("cancelled", "The caller hung up.", executed="no")), now)
+        return self._resubmit(call, now)
+
+    def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:
+        call = self._calls.get(reject.call_id)
+        if call is None or call.holder is not None or call.broker != peer:
+            return []
+        said = failure(
+            reject.reason,
+            reject.message,
+            executed="no",
+            retry_after_ms=reject.retry_after_ms,
+            limit=reject.limit,
+        )
+        return self._settle(call, call.joined(said), now, rejected=True)
+
+    def _lost(self, peer: Peer, lost: Lost, now: float) -> list[Action]:
+        seen: Action = Send(peer, LostSeen(lost.call_id, lost.life, lost.claim))
+        call = self._calls.get(lost.call_id)
+        who = (lost.life, lost.claim)
+        if call is None or call.holder != who:
+            return [seen]
+        call.holder = None
+        ending = failure("worker_lost", "The worker died while it held the call.")
+        asked = call.asked
+        if call.endings is None:
+            call.endings = {}
+        call.endings[who] = ending
+        tried = sum(max(1, len(outcome.attempts)) for outcome in call.endings.values())
+        if asked.effect == "once" or call.abandoned or tried >= asked.attempts_max:
+            return [seen, *self._settle(call, call.joined(None), now)]
+        return [seen, *self._resubmit(call, now)]
+
+    def _abandoned(self, event: Abandoned, now: float) -> list[Action]:
+        call = self._calls.get(event.call_id)
+        if call is None or call.abandoned:
+            return []
+        call.abandoned = True
+        if call.holder is not None:
+            return []  # begun: it runs to its end
+        return self._settle(call, call.joined(failure("cancelled", "The caller hung up.", executed="no")), now)
+
+    def _too_late(self, call: _Call) -> Outcome | None:
+        if not self._brokers:
+            executed: Verdict = "no" if call.holder is None else "unknown"
+            return call.joined(failure("broker_lost", "No broker was to be had until the deadline.", executed=executed))
+        if call.holder is None:
+            return call.joined(failure("expired", "The deadline passed before a worker could begin."))
+        return call.joined(failure("deadline_exceeded", "The deadline passed while the provider was being asked."))
+
+    def _settle(self, call: _Call, outcome: Outcome | None, now: float, *, rejected: bool = False) -> list[Action]:
+        """The one way out of the table."""
+        asked = call.asked
+        del self._calls[asked.call_id]
+        self._deadlines.discard(asked.call_id)
+        actions: list[Action] = []
+        if outcome is None or outcome.reason != "ok":
+            if outcome is None:
+                outcome = failure("internal_error", "The call ended without an outcome.")
+            outcome = msgspec.structs.replace(
+                outcome,
+                retry=retry_of(outcome.reason, outcome.executed, asked.effect),
+                timeout_ms=asked.timeout_ms,
+                idempotency_key=asked.caller_key if asked.effect == "keyed" else None,
+                key_expires_ms=_key_expires_ms(asked, call.admitted_at, now),
+            )
+            if call.broker is not None and call.holder is None and not rejected:
+                actions.append(Send(call.broker, Cancel(asked.call_id)))
+        self._leave_broker(call)
+        actions.append(Settle(asked.call_id, outcome))
+        return actions
+
+    # The rest of the world
+
+    def _received(self, event: Received, now: float) -> list[Action]:
+        if self._links.interval_s:
+            self._links.count_received(event.peer, event.message, now)
+        act = self._on_message.get(type(event.message))
+        return [] if act is None else act(event.peer, event.message, now)
+
+    def _tick(self, event: Tick, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for call_id in self._deadlines.pop_due(now):
+            call = self._calls[call_id]
+            actions += self._settle(call, self._too_late(call), now)
+        actions += [self._links.beat(peer) for peer in self._links.beats_due(now)]
+        return actions
+
+    def _peer_found(self, event: PeerFound, now: float) -> list[Action]:
+        self._brokers.setdefault(event.peer, 0)
+        self._links.open(event.peer, now)
+        return [Send(event.peer, Hello(self.life)), *self._resubmit_all(event.peer, now)]
+
+    def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
+        self._brokers.pop(event.peer, None)
+        self._links.close(event.peer)
+        return self._resubmit_all(event.peer, now)
+
+    def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
+        heard = self._links.heard(peer, beat, now)
+        actions: list[Action] = [Send(peer, Hello(self.life))] if heard.stranger else []
+        if heard.stranger or heard.gap:
+            actions += self._resubmit_all(peer, now)
+        return actions
+
+    def _introduce(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+        return [Send(peer, Hello(self.life)), *self._resubmit_all(peer, now)]
+
+    def _resubmit_all(self, peer: Peer, now: float) -> list[Action]:
+        """Everything ungranted that this broker had, or that no broker has."""
+        actions: list[Action] = []
+        for call in self._calls.values():
+            if call.holder is None and call.broker in (peer, None):
+                actions += self._resubmit(call, now)
+        return actions
+
+    def _leave_broker(self, call: _Call) -> None:
+        if call.broker is not None and call.broker in self._brokers:
+            self._brokers[call.broker] -= 1
+        call.broker = None
+
+    def _drain(self, event: Draining, now: float) -> list[Action]:
+        self._draining = True
+        return []
+
+    def _drain_timed_out(self, event: DrainTimedOut, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for call in list(self._calls.values()):
+            if call.holder is None:
+                said = failure("draining", "The gateway stopped before a worker could begin.")
+            else:
+                said = failure("cancelled", "The gateway stopped while the provider was being asked.")
+            actions += self._settle(call, call.joined(said), now)
+        return actions
+
+
+def _from_admission(outcome: Outcome, call: _Call) -> Outcome:
+    """A worker counts from its grant; the answer counts from admission."""
+    offset_ms = round((call.granted_at - call.admitted_at) * 1000)
+    if not offset_ms or not outcome.attempts:
+        return outcome
+    shifted = tuple(msgspec.structs.replace(attempt, started_ms=attempt.started_ms + offset_ms) for attempt in outcome.attempts)
+    return msgspec.structs.replace(outcome, attempts=shifted)
+
+
+def _key_expires_ms(asked: Submitted, admitted_at: float, now: float) -> int | None:
+    if asked.effect != "keyed" or asked.key_lifetime_s is None:
+        return None
+    return max(0, int((asked.key_lifetime_s - (now - admitted_at)) * 1000))

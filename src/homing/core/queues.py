@@ -1,0 +1,95 @@
+"""What a broker's tables hold: one copy of a call, one worker's offer, one service's queue with a line for each principal."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from homing.core.machine import Life, Peer
+from homing.core.messages import Request
+
+
+class Copy:
+    """One call in this broker: queued if `life` is None, else given to that worker."""
+
+    __slots__ = ("claim", "deadline", "given_at", "granted", "life", "order", "refused_by", "request")
+
+    def __init__(self, request: Request, deadline: float) -> None:
+        self.request = request
+        self.deadline = deadline
+        self.life: Life | None = None
+        self.given_at = 0.0
+        self.order = 0  # the worker's link had sent so many messages when this one left
+        self.claim: int | None = None
+        self.granted = False
+        self.refused_by: set[Life] | None = None
+
+
+class Offering:
+    """One life of a worker: where it is, what it offers, what it has been given by service."""
+
+    __slots__ = ("gone", "held", "life", "peer", "services", "strays")
+
+    def __init__(self, life: Life, peer: Peer) -> None:
+        self.life = life
+        self.peer = peer
+        self.services: dict[str, int] = {}
+        self.held: dict[str, set[bytes]] = {}
+        self.strays: set[bytes] = set()  # what it says it holds and this broker never gave it: an earlier life of the broker did
+        self.gone = False
+
+    def credit(self, service: str) -> int:
+        """How many more calls of this service it takes now."""
+        if self.gone:
+            return 0
+        held = self.held.get(service)
+        return self.services.get(service, 0) - (len(held) if held else 0) - len(self.strays)
+
+
+class Service:
+    """The queue of one service, a line for each principal, and who offers it."""
+
+    __slots__ = ("length", "lines", "mean_s", "name", "nobody_since", "workers")
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.lines: dict[str, deque[Copy]] = {}
+        self.length = 0
+        self.workers: dict[Life, Offering] = {}
+        self.mean_s = 0.0  # 0: nothing measured yet
+        self.nobody_since: float | None = now
+
+    def push(self, copy: Copy, *, first: bool = False) -> None:
+        """To the end of its principal's line, or to the head if it has waited before."""
+        line = self.lines.get(copy.request.principal)
+        if line is None:
+            line = self.lines[copy.request.principal] = deque()
+        if first:
+            line.appendleft(copy)
+        else:
+            line.append(copy)
+        self.length += 1
+
+    def remove(self, copy: Copy) -> None:
+        """Out of its line, wherever it stands."""
+        line = self.lines[copy.request.principal]
+        line.remove(copy)
+        self.length -= 1
+        if not line:
+            del self.lines[copy.request.principal]
+
+    def turns(self) -> Iterator[Copy]:
+        """The head of each principal's line. Whoever is served goes to the back of the round."""
+        for line in self.lines.values():
+            yield line[0]
+
+    def pop(self, copy: Copy) -> None:
+        """Serve the head of a line."""
+        principal = copy.request.principal
+        line = self.lines.pop(principal)
+        line.popleft()
+        self.length -= 1
+        if line:
+            self.lines[principal] = line
+
+    def slots(self) -> int:
+        """How many calls of this service all its workers take at once."""
+        return sum(worker.services.get(self.name, 0) for worker in self.workers.values())

@@ -1,0 +1,70 @@
+"""Whether a provider is asked again, and when: one layer, inside the one deadline, on a budget."""
+
+from collections.abc import Callable
+
+from homing.core.holding import Held
+from homing.core.limits import backoff_s
+from homing.errors import Outcome, failure
+
+# What time may mend. 409 is among the failed: under a key it means that the first request is still at work.
+MENDABLE = frozenset({"provider_unreachable", "provider_throttled", "connection_lost", "provider_failed", "provider_timeout"})
+PROVIDER_FAULTS = frozenset(
+    {"provider_unreachable", "connection_lost", "provider_failed", "provider_timeout", "response_invalid", "response_too_large"}
+)
+PROVIDER_WELL = frozenset({"ok", "provider_refused"})
+
+
+def record(held: Held, outcome: Outcome, now: float) -> None:
+    """Tell the breaker what the provider did; what callers sent wrong or cut short is not its doing."""
+    held.probing = False
+    breaker = held.provider.breaker
+    slow = outcome.reason == "deadline_exceeded" and now - held.started_at >= held.method.deadline_s / 2
+    if slow or outcome.reason in PROVIDER_FAULTS:
+        breaker.record(now, failure=True)
+    elif outcome.reason in PROVIDER_WELL:
+        breaker.record(now, failure=False)
+    else:
+        breaker.forget(now)
+
+
+def pause_s(held: Held, outcome: Outcome, mean_s: float, random: Callable[[], float], now: float) -> float | None:
+    """How long to wait before the next attempt; None if there is to be none."""
+    joined = held.joined or outcome
+    if joined.executed == "yes" or (joined.executed == "unknown" and held.request.effect == "once"):
+        return None
+    if outcome.reason == "provider_denied" and outcome.again and not held.refreshed:
+        held.refreshed = True  # with a fresh access token, at once, and once
+        return 0.0
+    if not outcome.again or outcome.reason not in MENDABLE:
+        return None
+    if outcome.status is not None and 300 <= outcome.status < 400:
+        return None  # a redirect stays one
+    if held.request.attempts + len(held.attempts) >= held.provider.policy.attempts_max:
+        return None
+    retry_after_s = outcome.retry_after_ms / 1000 if outcome.retry_after_ms is not None else 0.0
+    wait_s = backoff_s(len(held.attempts) - 1, random(), outcome.reason == "provider_throttled", retry_after_s)
+    if held.exchange_deadline - now < wait_s + mean_s:
+        return None
+    return wait_s if held.provider.budget.take(now) else None
+
+
+def circuit_open(held: Held, wait_s: float) -> Outcome:
+    """The breaker is open for so long."""
+    name = held.method.provider
+    return failure(
+        "circuit_open",
+        f"Provider {name!r} failed too often of late; it is asked again in {wait_s:.1f} s.",
+        retry_after_ms=max(1, int(wait_s * 1000)),
+        limit=f"providers.{name}.breaker",
+    )
+
+
+def rate_limited(held: Held, wait_s: float) -> Outcome:
+    """The next rate token comes too late."""
+    name = held.method.provider
+    return failure(
+        "rate_limited",
+        f"Our rate towards provider {name!r} is used up beyond this call's deadline.",
+        retry_after_ms=max(1, int(wait_s * 1000)),
+        limit=f"providers.{name}.rate",
+    )

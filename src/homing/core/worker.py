@@ -1,0 +1,508 @@
+"""The worker's machine: has everything in hand, claims, asks the provider, retries, looks up, and holds the outcome until it is seen.
+
+Slot, rate token, breaker and access token come before the claim, so that a grant is followed by the request at once. Until the grant
+nothing of a call has happened; from the grant on it ends in exactly one FINAL.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from homing.core.holding import Asked, Held, MethodPolicy, Phase, ProviderPolicy
+from homing.core.links import Links
+from homing.core.machine import (
+    Action,
+    Deadlines,
+    Draining,
+    DrainTimedOut,
+    Event,
+    Finished,
+    Life,
+    Peer,
+    PeerFound,
+    PeerLost,
+    Prepare,
+    Prepared,
+    Received,
+    Send,
+    Start,
+    Stop,
+    Tick,
+    margin_s,
+)
+from homing.core.messages import (
+    Cancel,
+    Claim,
+    Deny,
+    Disconnect,
+    Final,
+    Grant,
+    Heartbeat,
+    Message,
+    Ready,
+    Reject,
+    Release,
+    Request,
+    Settled,
+)
+from homing.core.retries import circuit_open, pause_s, rate_limited, record
+from homing.errors import Attempt, Outcome, failure, join
+
+CLAIM_EVERY_S = 0.3
+GIVE_UP_AFTER_S = 2.0
+FINAL_EVERY_S = 1.0
+GIVEN_UP_MAX = 10_000
+MEAN_WEIGHT = 0.1  # of the newest duration in a method's running mean
+
+
+class Worker:
+    """Events: Received, Prepared, Finished, PeerFound, PeerLost, Tick, Draining, DrainTimedOut. Actions: Send, Prepare, Start, Stop.
+
+    `random` gives numbers in [0, 1) for the back-off's jitter. `services` says how many calls of each service it takes at once.
+    """
+
+    def __init__(
+        self,
+        life: Life,
+        *,
+        services: Mapping[str, int],
+        methods: Mapping[str, MethodPolicy],
+        providers: Mapping[str, ProviderPolicy],
+        random: Callable[[], float],
+        heartbeat_s: float = 0.0,
+        outcomes_held_bytes_max: int = 256 * 1024 * 1024,
+    ) -> None:
+        self.life = life
+        self.outcomes_held_bytes = 0
+        self._outcomes_held_bytes_max = outcomes_held_bytes_max
+        self._services = dict(services)
+        self._methods = methods
+        self._providers = {name: Asked(policy) for name, policy in providers.items()}
+        self._random = random
+        self._held: dict[bytes, Held] = {}
+        self._finished: dict[bytes, None] = {}  # oldest first
+        self._given_up: dict[int, tuple[bytes, float]] = {}  # claim -> call_id, and until when it is worth remembering
+        self._claims = 0
+        self._means_s: dict[str, float] = {}
+        self._timers: Deadlines[bytes] = Deadlines()
+        self._links = Links(life, heartbeat_s)
+        self._brokers: dict[Peer, None] = {}
+        self._draining = False
+        self._on_message: dict[type, Callable[..., list[Action]]] = {
+            Request: self._requested,
+            Grant: self._granted,
+            Deny: self._denied,
+            Settled: self._settled,
+            Cancel: self._cancelled,
+            Heartbeat: self._heartbeat,
+            Disconnect: self._introduce,
+        }
+        self._on_event: dict[type, Callable[..., list[Action]]] = {
+            Received: self._received,
+            Prepared: self._prepared,
+            Finished: self._exchanged,
+            Tick: self._tick,
+            PeerFound: self._peer_found,
+            PeerLost: self._peer_lost,
+            Draining: self._drain,
+            DrainTimedOut: self._drain_timed_out,
+        }
+        self._on_timer: dict[Phase, Callable[[Held, float], list[Action]]] = {
+            "slot": self._too_late,
+            "token": self._too_late,
+            "rate": self._paid,
+            "claiming": self._claim_again,
+            "pausing": self._resume,
+            "running": self._overrun,
+            "looking": self._overrun,
+            "finished": self._say_again,
+        }
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """One event in, actions out. Events that are not a worker's are answered with nothing."""
+        act = self._on_event.get(type(event))
+        actions = act(event, now) if act is not None else []
+        if self._links.interval_s:
+            self._links.count_sent([action for action in actions if isinstance(action, Send)])
+        return actions
+
+    def next_deadline(self) -> float | None:
+        """The next pause, repeat, deadline or heartbeat."""
+        earliest, beat = self._timers.earliest(), self._links.next_deadline()
+        if earliest is None or beat is None:
+            return beat if earliest is None else earliest
+        return min(earliest, beat)
+
+    def __len__(self) -> int:
+        """How many copies are in hand, outcomes not yet seen by their gateways included."""
+        return len(self._held)
+
+    def in_flight(self, provider: str) -> int:
+        """How many calls hold a slot of this provider."""
+        return self._providers[provider].in_flight
+
+    # Before the claim: slot, rate token, access token, breaker
+
+    def _received(self, event: Received, now: float) -> list[Action]:
+        if self._links.interval_s:
+            self._links.count_received(event.peer, event.message, now)
+        act = self._on_message.get(type(event.message))
+        return [] if act is None else act(event.peer, event.message, now)
+
+    def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
+        held = self._held.get(request.call_id)
+        if held is not None:
+            held.broker = peer
+            return self._say_again(held, now) if held.phase == "finished" else []
+        method = self._methods.get(request.method)
+        if method is None or self._draining:
+            return [Send(peer, Reject(request.call_id, "again"))]
+        held = Held(request, peer, method, self._providers[method.provider], now + request.remaining_ms / 1000)
+        self._held[request.call_id] = held
+        self._timers.set(request.call_id, held.deadline)
+        if held.provider.in_flight >= held.provider.policy.in_flight_max:
+            held.provider.waiting.append(request.call_id)
+            return []
+        return self._take_slot(held, now)
+
+    def _take_slot(self, held: Held, now: float) -> list[Action]:
+        held.provider.in_flight += 1
+        held.has_slot = True
+        return self._gather(held, now)
+
+    def _gather(self, held: Held, now: float) -> list[Action]:
+        """What an attempt needs beside its slot; then the claim, or, under the grant already, the attempt."""
+        provider = held.provider
+        wait_s = provider.breaker.retry_after(now)
+        if wait_s > 0:
+            return self._refuse(held, circuit_open(held, wait_s), now)
+        if provider.rate is not None and not held.paid:
+            latest = held.exchange_deadline - margin_s(held.exchange_deadline - now)
+            token_at = provider.rate.reserve(now, latest)
+            if token_at is None:
+                return self._refuse(held, rate_limited(held, provider.rate.wait(now)), now)
+            held.paid = True
+            if token_at > now:
+                held.phase = "rate"
+                self._timers.set(held.request.call_id, token_at)
+                return []
+        return self._paid(held, now)
+
+    def _paid(self, held: Held, now: float) -> list[Action]:
+        if now >= held.exchange_deadline:
+            return self._too_late(held, now)
+        if held.provider.policy.needs_token:
+            held.phase = "token"
+            self._timers.set(held.request.call_id, held.exchange_deadline)
+            return [Prepare(held.request.call_id, held.method.provider, held.exchange_deadline)]
+        return self._ready_to_begin(held, now)
+
+    def _prepared(self, event: Prepared, now: float) -> list[Action]:
+        held = self._held.get(event.call_id)
+        if held is None or held.phase != "token":
+            return []
+        if event.problem is not None:
+            return self._refuse(held, failure("provider_unreachable", event.problem), now)
+        return self._ready_to_begin(held, now)
+
+    def _ready_to_begin(self, held: Held, now: float) -> list[Action]:
+        if not held.provider.breaker.allow(now):
+            return self._refuse(held, circuit_open(held, held.provider.breaker.retry_after(now)), now)
+        held.probing = True
+        if held.granted_at is not None:
+            return self._start(held, now)
+        self._claims += 1
+        held.phase = "claiming"
+        held.claim = self._claims
+        held.claimed_at = now
+        self._timers.set(held.request.call_id, now + CLAIM_EVERY_S)
+        return self._send(held, Claim(held.request.call_id, self.life, held.claim))
+
+    def _refuse(self, held: Held, why: Outcome, now: float) -> list[Action]:
+        """Not now: before the grant another worker may do better; under it the call ends as its attempts did."""
+        if held.granted_at is not None:
+            return self._conclude(held, now)
+        reject = Reject(held.request.call_id, "refused", why.reason, why.message, why.retry_after_ms, why.limit)
+        return [*self._send(held, reject), *self._let_go(held, now)]
+
+    def _too_late(self, held: Held, now: float) -> list[Action]:
+        if held.granted_at is not None:
+            return self._conclude(held, now)
+        return [*self._send(held, Reject(held.request.call_id, "drop")), *self._let_go(held, now)]
+
+    # Claim and grant
+
+    def _claim_again(self, held: Held, now: float) -> list[Action]:
+        if now >= held.claimed_at + GIVE_UP_AFTER_S or now >= held.deadline:
+            return self._give_up(held, now)
+        self._timers.set(held.request.call_id, now + CLAIM_EVERY_S)
+        return self._send(held, Claim(held.request.call_id, self.life, held.claim))
+
+    def _give_up(self, held: Held, now: float) -> list[Action]:
+        self._given_up[held.claim] = (held.request.call_id, held.deadline)
+        if len(self._given_up) > GIVEN_UP_MAX:
+            del self._given_up[next(iter(self._given_up))]
+        release = Release(held.request.call_id, self.life, held.claim)
+        return [*self._send(held, release), *self._let_go(held, now)]
+
+    def _granted(self, peer: Peer, grant: Grant, now: float) -> list[Action]:
+        if grant.life != self.life:
+            return []
+        held = self._held.get(grant.call_id)
+        if held is None or held.phase != "claiming" or held.claim != grant.claim:
+            if grant.claim in self._given_up:
+                return [Send(peer, Release(grant.call_id, self.life, grant.claim))]
+            return []
+        remaining_s = held.claimed_at + grant.remaining_ms / 1000 - now
+        held.deadline = held.claimed_at + grant.remaining_ms / 1000 - margin_s(remaining_s)
+        if now >= held.deadline:
+            return self._give_up(held, now)
+        held.granted_at = now
+        held.exchange_deadline = held.deadline
+        if held.method.has_lookup:
+            held.exchange_deadline -= min(held.method.reserve_s, (held.deadline - now) / 2)
+        held.provider.budget.first_attempt(now)
+        return self._start(held, now)
+
+    def _denied(self, peer: Peer, deny: Deny, now: float) -> list[Action]:
+        held = self._held.get(deny.call_id)
+        if held is None or deny.life != self.life or held.phase != "claiming" or held.claim != deny.claim:
+            return []
+        return self._give_up(held, now)
+
+    # Under the grant: attempts, pauses, lookup
+
+    def _start(self, held: Held, now: float) -> list[Action]:
+        held.phase = "running"
+        held.number += 1
+        held.started_at = now
+        deadline, late = held.exchange_deadline, "deadline_exceeded"
+        bound_s = held.provider.policy.attempt_timeout_s
+        if bound_s is not None and now + bound_s < deadline:
+            deadline, late = now + bound_s, "provider_timeout"
+        return [self._start_of(held, deadline, late)]
+
+    def _start_of(self, held: Held, deadline: float, late: str, *, lookup: bool = False) -> Start:
+        request = held.request
+        self._timers.set(request.call_id, held.deadline)
+        return Start(
+            call_id=request.call_id,
+            number=held.number,
+            attempt=request.attempts + len(held.attempts) + 1,
+            method=request.method,
+            provider=held.method.provider,
+            effect=request.effect,
+            principal=request.principal,
+            key=request.key,
+            body=request.body,
+            deadline=deadline,
+            late=late,
+            lookup=lookup,
+        )
+
+    def _exchanged(self, event: Finished, now: float) -> list[Action]:
+        held = self._held.get(event.call_id)
+        if held is None or held.number != event.number:
+            return []
+        outcome = event.outcome
+        if held.phase == "looking":
+            if outcome.reason == "ok":
+                held.joined = join(held.joined, outcome, held.request.effect)
+            return self._finish(held, now)
+        if held.phase != "running":
+            return []
+        record(held, outcome, now)
+        method = held.request.method
+        if outcome.reason == "ok":
+            taken_s = now - held.started_at
+            mean_s = self._means_s.get(method)
+            self._means_s[method] = taken_s if mean_s is None else mean_s + (taken_s - mean_s) * MEAN_WEIGHT
+        granted_at = held.granted_at if held.granted_at is not None else held.started_at
+        held.attempts += (
+            Attempt(
+                provider=held.method.provider,
+                started_ms=round((held.started_at - granted_at) * 1000),
+                duration_ms=round((now - held.started_at) * 1000),
+                reason=outcome.reason,
+                executed=outcome.executed,
+                status=outcome.status,
+                provider_request_id=event.provider_request_id,
+            ),
+        )
+        held.joined = join(held.joined, outcome, held.request.effect)
+        if outcome.reason == "ok":
+            return self._finish(held, now)
+        wait_s = pause_s(held, outcome, self._means_s.get(method, 0.0), self._random, now)
+        if wait_s is None:
+            return self._conclude(held, now)
+        held.phase = "pausing"
+        held.paid = False
+        self._timers.set(held.request.call_id, now + wait_s)
+        return []
+
+    def _resume(self, held: Held, now: float) -> list[Action]:
+        return self._gather(held, now)
+
+    def _conclude(self, held: Held, now: float) -> list[Action]:
+        """No attempt will follow: look whether it happened, if that is not known and there is a way and time to."""
+        joined = held.joined
+        if joined is not None and joined.executed == "unknown" and held.method.has_lookup and now < held.deadline:
+            held.phase = "looking"
+            held.number += 1
+            return [self._start_of(held, held.deadline, "deadline_exceeded", lookup=True)]
+        return self._finish(held, now)
+
+    def _overrun(self, held: Held, now: float) -> list[Action]:
+        """The exchange ends itself at its deadline; this is for a shell that does not."""
+        return [Stop(held.request.call_id, held.number)]
+
+    # The outcome, held until it is seen
+
+    def _finish(self, held: Held, now: float) -> list[Action]:
+        call_id = held.request.call_id
+        outcome = held.joined or failure("internal_error", "The worker ended the call without an attempt.", executed="no")
+        held.final = Final(call_id, self.life, held.claim, msgspec.structs.replace(outcome, attempts=held.attempts))
+        held.phase = "finished"
+        self._finished[call_id] = None
+        self.outcomes_held_bytes += outcome.held_bytes
+        actions = self._say_again(held, now)
+        actions += self._free(held, now)
+        while self.outcomes_held_bytes > self._outcomes_held_bytes_max:
+            self._forget(self._held[next(iter(self._finished))])
+        return actions
+
+    def _say_again(self, held: Held, now: float) -> list[Action]:
+        if held.final is None or now >= held.deadline + GIVE_UP_AFTER_S:
+            self._forget(held)  # its gateway has settled it long since
+            return []
+        again_at = now + FINAL_EVERY_S if self._links.interval_s else held.deadline + GIVE_UP_AFTER_S
+        self._timers.set(held.request.call_id, again_at)
+        return self._send(held, held.final)
+
+    def _settled(self, peer: Peer, settled: Settled, now: float) -> list[Action]:
+        if settled.life == self.life:
+            for call_id in settled.call_ids:
+                held = self._held.get(call_id)
+                if held is not None and held.phase == "finished":
+                    self._forget(held)
+        return []
+
+    def _let_go(self, held: Held, now: float) -> list[Action]:
+        """This copy is no longer in hand, and was never begun."""
+        actions = self._free(held, now)
+        self._forget(held)
+        return actions
+
+    def _forget(self, held: Held) -> None:
+        call_id = held.request.call_id
+        del self._held[call_id]
+        self._timers.discard(call_id)
+        if held.final is not None:
+            del self._finished[call_id]
+            self.outcomes_held_bytes -= held.final.outcome.held_bytes
+
+    def _free(self, held: Held, now: float) -> list[Action]:
+        """Give the slot to whoever waits for it, and the breaker's leave back if it was not used."""
+        if held.probing:
+            held.probing = False
+            held.provider.breaker.forget(now)
+        if not held.has_slot:
+            held.provider.waiting.remove(held.request.call_id)
+            return []
+        held.has_slot = False
+        held.provider.in_flight -= 1
+        if held.provider.waiting:
+            return self._take_slot(self._held[held.provider.waiting.popleft()], now)
+        return []
+
+    def _cancelled(self, peer: Peer, cancel: Cancel, now: float) -> list[Action]:
+        held = self._held.get(cancel.call_id)
+        if held is None or held.granted_at is not None:
+            return []  # begun: it runs to its end
+        if held.phase == "claiming":
+            return self._give_up(held, now)
+        return self._too_late(held, now)
+
+    # The rest of the world
+
+    def _send(self, held: Held, message: Message) -> list[Action]:
+        """To the broker the copy came from, or to any that is there."""
+        if held.broker not in self._brokers:
+            if not self._brokers:
+                return []
+            held.broker = next(iter(self._brokers))
+        return [Send(held.broker, message)]
+
+    def _tick(self, event: Tick, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for call_id in self._timers.pop_due(now):
+            held = self._held.get(call_id)  # an earlier one of this round may have ended it
+            if held is not None:
+                actions += self._on_timer[held.phase](held, now)
+        beats = self._links.beats_due(now)
+        if beats:
+            self._given_up = {claim: (call, until) for claim, (call, until) in self._given_up.items() if until > now}
+        for peer in beats:
+            actions.append(self._links.beat(peer, self._in_flight()))
+        return actions
+
+    def _in_flight(self) -> tuple[bytes, ...]:
+        return tuple(call_id for call_id, held in self._held.items() if held.phase != "finished")
+
+    def _ready(self, peer: Peer) -> Send:
+        interval_ms = int(self._links.interval_s * 1000)
+        return Send(peer, Ready(self.life, {} if self._draining else self._services, interval_ms))
+
+    def _peer_found(self, event: PeerFound, now: float) -> list[Action]:
+        self._brokers[event.peer] = None
+        self._links.open(event.peer, now)
+        return [self._ready(event.peer), *self._repeat(event.peer, now)]
+
+    def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
+        self._brokers.pop(event.peer, None)
+        self._links.close(event.peer)
+        return []
+
+    def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
+        heard = self._links.heard(peer, beat, now)
+        actions: list[Action] = [self._ready(peer)] if heard.stranger else []
+        if heard.stranger or heard.gap:
+            actions += self._repeat(peer, now)
+        return actions
+
+    def _introduce(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+        return [self._ready(peer), *self._repeat(peer, now)]
+
+    def _repeat(self, peer: Peer, now: float) -> list[Action]:
+        """Claims, releases and outcomes again: whatever was lost on the way, these are what others wait for."""
+        actions: list[Action] = []
+        for held in self._held.values():
+            if held.broker == peer or held.broker not in self._brokers:
+                if held.phase == "claiming":
+                    actions += self._send(held, Claim(held.request.call_id, self.life, held.claim))
+                elif held.final is not None:
+                    actions += self._send(held, held.final)
+        for claim, (call_id, until) in self._given_up.items():
+            if until > now:
+                actions.append(Send(peer, Release(call_id, self.life, claim)))
+        return actions
+
+    def _drain(self, event: Draining, now: float) -> list[Action]:
+        self._draining = True
+        actions: list[Action] = [self._ready(peer) for peer in self._brokers]
+        for held in list(self._held.values()):
+            if held.granted_at is None and held.request.call_id in self._held:
+                if held.phase == "claiming":
+                    actions += self._give_up(held, now)
+                else:
+                    actions += [*self._send(held, Reject(held.request.call_id, "again")), *self._let_go(held, now)]
+        return actions
+
+    def _drain_timed_out(self, event: DrainTimedOut, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for held in list(self._held.values()):
+            if held.phase in ("running", "looking"):
+                actions.append(Stop(held.request.call_id, held.number))
+            elif held.phase != "finished":
+                actions += self._finish(held, now)
+        return actions
