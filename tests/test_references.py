@@ -1,0 +1,72 @@
+import copy
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from homing.references import ReferenceBroken, Referred, Secret, resolve
+
+
+class Holder(msgspec.Struct, frozen=True):
+    token: Secret
+    url: str
+
+
+def test_a_secret_shows_itself_to_no_one_who_does_not_ask() -> None:
+    secret = Secret("hunter2")
+    assert "hunter2" not in f"{secret} {secret!r} {secret!s} {[secret]} {Holder(secret, 'x')}"
+    assert repr(secret) == "***"
+    assert secret.reveal() == "hunter2"
+
+
+def test_secrets_are_equal_by_what_they_hold() -> None:
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert len({Secret("a"), Secret("a")}) == 1
+    assert copy.deepcopy(Secret("a")).reveal() == "a"
+
+
+def test_a_plain_string_is_itself(tmp_path: Path) -> None:
+    assert resolve("plain", tmp_path, {}) == "plain"
+    assert not isinstance(resolve("environment:x", tmp_path, {}), Referred)
+
+
+def test_an_environment_variable_is_looked_up(tmp_path: Path) -> None:
+    value = resolve("env:ACME_TOKEN", tmp_path, {"ACME_TOKEN": "s3cret\n"})
+    assert value == "s3cret"
+    assert isinstance(value, Referred)
+    assert value.reference == "env:ACME_TOKEN"
+    assert "s3cret" not in repr(Holder(Secret(value), value))
+
+
+@pytest.mark.parametrize(
+    ("content", "value"), [("a", "a"), ("a\n", "a"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a\r", "a\r"), (" a ", " a ")]
+)
+def test_a_file_loses_one_trailing_newline(tmp_path: Path, content: str, value: str) -> None:
+    (tmp_path / "token").write_bytes(content.encode())
+    assert resolve("file:token", tmp_path, {}) == value
+    assert resolve(f"file:{tmp_path / 'token'}", Path(), {}) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("env:NOPE", "the environment variable NOPE is not set"),
+        ("env:EMPTY", "the environment variable EMPTY is empty"),
+        ("env:A-B", "env:A-B is no reference"),
+        ("file:nope", "no such file or directory"),
+        ("file:.", "is a directory"),
+        ("file:empty", "is empty"),
+        ("file:binary", "is not UTF-8"),
+        ("file:large", "too large"),
+        ("file:a\0b", "null"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_told_why(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "binary").write_bytes(b"hunter2\xff")
+    (tmp_path / "large").write_bytes(b"hunter2" * 20_000)
+    with pytest.raises(ReferenceBroken) as raised:
+        resolve(text, tmp_path, {"EMPTY": "", "A-B": "x"})
+    assert says in str(raised.value)
+    assert "hunter2" not in str(raised.value)
