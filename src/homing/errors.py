@@ -187,7 +187,9 @@ class CallError(Exception):
         self.message = message
         self.data = data
         said = fields.get("executed")
-        self.executed: Verdict = executed or (said if said in STRENGTH else self._executed_default)  # type: ignore[assignment]
+        if executed is None:
+            executed = said if isinstance(said, str) and said in STRENGTH else self._executed_default
+        self.executed: Verdict = executed
         self.reason = str(fields.get("reason", "application"))
         self.retry = str(fields.get("retry", "safe" if self.executed == "no" else "unsafe"))
         after_ms = fields.get("retry_after_ms")
@@ -198,6 +200,9 @@ class CallError(Exception):
         self.attempts: list[object] = attempts if isinstance(attempts, list) else []
         self.status = fields["status"] if isinstance(fields.get("status"), int) else None
         self.body = fields.get("body")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.code, self.message, self.data), self.__dict__  # an exception may cross processes
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code} {self.reason}, executed: {self.executed}, retry: {self.retry}]"
@@ -212,7 +217,7 @@ class NotExecuted(CallError):
         self, code: int | str = 5020, message: str = "", data: object = None, *, executed: Verdict | None = None
     ) -> None:
         if isinstance(code, str):  # NotExecuted("why") reads best in a worker
-            code, message = ROWS["provider_unreachable"].code, code
+            message, code = code, ROWS["provider_unreachable"].code
         super().__init__(code, message, data, executed=executed)
 
 
@@ -228,7 +233,7 @@ class Executed(CallError):
 
 def raised_by(executed: Verdict) -> type[CallError]:
     """The exception class that stands for a verdict."""
-    return {"no": NotExecuted, "unknown": OutcomeUnknown, "yes": Executed}[executed]  # type: ignore[return-value]
+    return {"no": NotExecuted, "unknown": OutcomeUnknown, "yes": Executed}[executed]
 
 
 def _text(value: object) -> str | None:
