@@ -352,7 +352,7 @@ class Broker:
 
     def _give(self, copy: Copy, worker: Offering, now: float) -> Send:
         request = copy.request
-        remaining_ms = int((copy.deadline - now) * 1000)
+        remaining_ms = round((copy.deadline - now) * 1000)
         if remaining_ms != request.remaining_ms:
             request = copy.request = msgspec.structs.replace(request, remaining_ms=remaining_ms)
         copy.life, copy.given_at, copy.claim, copy.granted = worker.life, now, None, False

@@ -48,25 +48,24 @@ from homing.errors import STRENGTH, Outcome, Verdict, failure, join, retry_of
 ClaimId: TypeAlias = tuple[Life, int]
 
 
-class _Call:
+class _Call(msgspec.Struct, gc=False):
     """What the gateway knows of one admitted call. `endings` are the outcomes of claims that no longer hold it, oldest first."""
 
-    __slots__ = ("abandoned", "admitted_at", "asked", "broker", "endings", "granted_at", "holder")
-
-    def __init__(self, asked: Submitted, admitted_at: float) -> None:
-        self.asked = asked
-        self.admitted_at = admitted_at
-        self.broker: Peer | None = None
-        self.holder: ClaimId | None = None
-        self.granted_at = admitted_at
-        self.endings: dict[ClaimId, Outcome] | None = None
-        self.abandoned = False
+    asked: Submitted
+    admitted_at: float
+    granted_at: float
+    broker: Peer | None = None
+    holder: ClaimId | None = None
+    endings: dict[ClaimId, Outcome] | None = None
+    abandoned: bool = False
 
     def joined(self, latest: Outcome | None) -> Outcome | None:
         """The endings and the latest outcome, said together."""
+        if not self.endings:
+            return latest
         effect = self.asked.effect
         joined: Outcome | None = None
-        for ending in (self.endings or {}).values():
+        for ending in self.endings.values():
             joined = join(joined, ending, effect)
         return joined if latest is None else join(joined, latest, effect)
 
@@ -86,7 +85,6 @@ class Calls:
         self._draining = False
         self._on_event: dict[type, Callable[..., list[Action]]] = {
             Submitted: self._submitted,
-            Received: self._received,
             Abandoned: self._abandoned,
             Tick: self._tick,
             PeerFound: self._peer_found,
@@ -106,8 +104,14 @@ class Calls:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a gateway's are answered with nothing."""
-        act = self._on_event.get(type(event))
-        actions = act(event, now) if act is not None else []
+        if type(event) is Received:
+            if self._links.interval_s:
+                self._links.count_received(event.peer, event.message, now)
+            act = self._on_message.get(type(event.message))
+            actions = act(event.peer, event.message, now) if act is not None else []
+        else:
+            act = self._on_event.get(type(event))
+            actions = act(event, now) if act is not None else []
         if self._links.interval_s:
             self._links.count_sent([action for action in actions if isinstance(action, Send)])
         return actions
@@ -133,7 +137,7 @@ class Calls:
     def _submitted(self, event: Submitted, now: float) -> list[Action]:
         if event.call_id in self._calls:  # the id is ours and random: a second one is a fault of the shell, not a second call
             return []
-        call = _Call(event, now)
+        call = _Call(event, now, now)
         self._calls[event.call_id] = call
         if self._draining:
             return self._settle(call, failure("draining", "This gateway is going away; another one will take the call."), now)
@@ -162,7 +166,7 @@ class Calls:
             asked.call_id,
             asked.service,
             asked.method,
-            int((asked.deadline - now) * 1000),
+            round((asked.deadline - now) * 1000),
             asked.effect,
             asked.principal,
             asked.key,
@@ -188,7 +192,7 @@ class Calls:
             call.granted_at = now
         elif call.holder != who:
             return [deny]
-        remaining_ms = int((call.asked.deadline - call.granted_at) * 1000)
+        remaining_ms = round((call.asked.deadline - call.granted_at) * 1000)
         return [Send(peer, Grant(claim.call_id, claim.life, claim.claim, remaining_ms))]
 
     def _finished(self, peer: Peer, final: Final, now: float) -> list[Action]:
@@ -292,12 +296,6 @@ class Calls:
         return actions
 
     # The rest of the world
-
-    def _received(self, event: Received, now: float) -> list[Action]:
-        if self._links.interval_s:
-            self._links.count_received(event.peer, event.message, now)
-        act = self._on_message.get(type(event.message))
-        return [] if act is None else act(event.peer, event.message, now)
 
     def _tick(self, event: Tick, now: float) -> list[Action]:
         actions: list[Action] = []

@@ -47,48 +47,25 @@ class Asked:
         self.waiting: deque[bytes] = deque()
 
 
-class Held:
+class Held(msgspec.Struct, gc=False):
     """One copy of a call in this worker's hands."""
 
-    __slots__ = (
-        "attempts",
-        "broker",
-        "claim",
-        "claimed_at",
-        "deadline",
-        "exchange_deadline",
-        "final",
-        "granted_at",
-        "has_slot",
-        "joined",
-        "method",
-        "number",
-        "paid",
-        "phase",
-        "probing",
-        "provider",
-        "refreshed",
-        "request",
-        "started_at",
-    )
-
-    def __init__(self, request: Request, broker: Peer, method: MethodPolicy, provider: Asked, deadline: float) -> None:
-        self.request = request
-        self.broker = broker
-        self.method = method
-        self.provider = provider
-        self.deadline = deadline
-        self.exchange_deadline = deadline
-        self.phase: Phase = "slot"
-        self.has_slot = False
-        self.paid = False  # the rate token is taken
-        self.probing = False  # the breaker let it through, and wants to hear how it went
-        self.refreshed = False  # the access token has been renewed once for this call
-        self.claim = 0
-        self.claimed_at = 0.0
-        self.granted_at: float | None = None
-        self.number = 0
-        self.started_at = 0.0
-        self.attempts: tuple[Attempt, ...] = ()
-        self.joined: Outcome | None = None
-        self.final: Final | None = None
+    request: Request
+    broker: Peer
+    method: MethodPolicy
+    provider: Asked
+    deadline: float
+    exchange_deadline: float
+    phase: Phase = "slot"
+    has_slot: bool = False
+    paid: bool = False  # the rate token is taken
+    probing: bool = False  # the breaker let it through, and wants to hear how it went
+    refreshed: bool = False  # the access token has been renewed once for this call
+    claim: int = 0
+    claimed_at: float = 0.0
+    granted_at: float | None = None
+    number: int = 0
+    started_at: float = 0.0
+    attempts: tuple[Attempt, ...] = ()
+    joined: Outcome | None = None
+    final: Final | None = None

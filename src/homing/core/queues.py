@@ -3,24 +3,23 @@
 from collections import deque
 from collections.abc import Iterator
 
+import msgspec
+
 from homing.core.machine import Life, Peer
 from homing.core.messages import Request
 
 
-class Copy:
+class Copy(msgspec.Struct, gc=False):
     """One call in this broker: queued if `life` is None, else given to that worker."""
 
-    __slots__ = ("claim", "deadline", "given_at", "granted", "life", "order", "refused_by", "request")
-
-    def __init__(self, request: Request, deadline: float) -> None:
-        self.request = request
-        self.deadline = deadline
-        self.life: Life | None = None
-        self.given_at = 0.0
-        self.order = 0  # the worker's link had sent so many messages when this one left
-        self.claim: int | None = None
-        self.granted = False
-        self.refused_by: set[Life] | None = None
+    request: Request
+    deadline: float
+    life: Life | None = None
+    given_at: float = 0.0
+    order: int = 0  # the worker's link had sent so many messages when this one left
+    claim: int | None = None
+    granted: bool = False
+    refused_by: set[Life] | None = None
 
 
 class Offering:

@@ -6,9 +6,7 @@ nothing of a call has happened; from the grant on it ends in exactly one FINAL.
 
 from collections.abc import Callable, Mapping
 
-import msgspec
-
-from homing.core.holding import Asked, Held, MethodPolicy, Phase, ProviderPolicy
+from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy
 from homing.core.links import Links
 from homing.core.machine import (
     Action,
@@ -80,11 +78,12 @@ class Worker:
         self._providers = {name: Asked(policy) for name, policy in providers.items()}
         self._random = random
         self._held: dict[bytes, Held] = {}
-        self._finished: dict[bytes, None] = {}  # oldest first
+        self._finished: dict[bytes, float] = {}  # when to say the outcome again, the earliest first
         self._given_up: dict[int, tuple[bytes, float]] = {}  # claim -> call_id, and until when it is worth remembering
         self._claims = 0
         self._means_s: dict[str, float] = {}
-        self._timers: Deadlines[bytes] = Deadlines()
+        self._timers: Deadlines[bytes] = Deadlines()  # of what waits, pauses or runs
+        self._claiming: dict[bytes, float] = {}  # when to claim again, the earliest first
         self._links = Links(life, heartbeat_s)
         self._brokers: dict[Peer, None] = {}
         self._draining = False
@@ -98,7 +97,6 @@ class Worker:
             Disconnect: self._introduce,
         }
         self._on_event: dict[type, Callable[..., list[Action]]] = {
-            Received: self._received,
             Prepared: self._prepared,
             Finished: self._exchanged,
             Tick: self._tick,
@@ -107,31 +105,38 @@ class Worker:
             Draining: self._drain,
             DrainTimedOut: self._drain_timed_out,
         }
-        self._on_timer: dict[Phase, Callable[[Held, float], list[Action]]] = {
+        self._on_timer: dict[str, Callable[[Held, float], list[Action]]] = {
             "slot": self._too_late,
             "token": self._too_late,
             "rate": self._paid,
-            "claiming": self._claim_again,
             "pausing": self._resume,
-            "running": self._overrun,
-            "looking": self._overrun,
-            "finished": self._say_again,
         }
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a worker's are answered with nothing."""
-        act = self._on_event.get(type(event))
-        actions = act(event, now) if act is not None else []
+        if type(event) is Received:
+            if self._links.interval_s:
+                self._links.count_received(event.peer, event.message, now)
+            act = self._on_message.get(type(event.message))
+            actions = act(event.peer, event.message, now) if act is not None else []
+        else:
+            act = self._on_event.get(type(event))
+            actions = act(event, now) if act is not None else []
         if self._links.interval_s:
             self._links.count_sent([action for action in actions if isinstance(action, Send)])
         return actions
 
     def next_deadline(self) -> float | None:
         """The next pause, repeat, deadline or heartbeat."""
-        earliest, beat = self._timers.earliest(), self._links.next_deadline()
-        if earliest is None or beat is None:
-            return beat if earliest is None else earliest
-        return min(earliest, beat)
+        earliest = self._timers.earliest()
+        for instant in (
+            self._links.next_deadline(),
+            next(iter(self._claiming.values()), None),
+            next(iter(self._finished.values()), None),
+        ):
+            if instant is not None and (earliest is None or instant < earliest):
+                earliest = instant
+        return earliest
 
     def __len__(self) -> int:
         """How many copies are in hand, outcomes not yet seen by their gateways included."""
@@ -143,12 +148,6 @@ class Worker:
 
     # Before the claim: slot, rate token, access token, breaker
 
-    def _received(self, event: Received, now: float) -> list[Action]:
-        if self._links.interval_s:
-            self._links.count_received(event.peer, event.message, now)
-        act = self._on_message.get(type(event.message))
-        return [] if act is None else act(event.peer, event.message, now)
-
     def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
         held = self._held.get(request.call_id)
         if held is not None:
@@ -157,10 +156,11 @@ class Worker:
         method = self._methods.get(request.method)
         if method is None or self._draining:
             return [Send(peer, Reject(request.call_id, "again"))]
-        held = Held(request, peer, method, self._providers[method.provider], now + request.remaining_ms / 1000)
+        deadline = now + request.remaining_ms / 1000
+        held = Held(request, peer, method, self._providers[method.provider], deadline, deadline)
         self._held[request.call_id] = held
-        self._timers.set(request.call_id, held.deadline)
         if held.provider.in_flight >= held.provider.policy.in_flight_max:
+            self._timers.set(request.call_id, held.deadline)
             held.provider.waiting.append(request.call_id)
             return []
         return self._take_slot(held, now)
@@ -215,7 +215,8 @@ class Worker:
         held.phase = "claiming"
         held.claim = self._claims
         held.claimed_at = now
-        self._timers.set(held.request.call_id, now + CLAIM_EVERY_S)
+        self._timers.discard(held.request.call_id)
+        self._claiming[held.request.call_id] = now + CLAIM_EVERY_S
         return self._send(held, Claim(held.request.call_id, self.life, held.claim))
 
     def _refuse(self, held: Held, why: Outcome, now: float) -> list[Action]:
@@ -235,7 +236,7 @@ class Worker:
     def _claim_again(self, held: Held, now: float) -> list[Action]:
         if now >= held.claimed_at + GIVE_UP_AFTER_S or now >= held.deadline:
             return self._give_up(held, now)
-        self._timers.set(held.request.call_id, now + CLAIM_EVERY_S)
+        self._claiming[held.request.call_id] = now + CLAIM_EVERY_S
         return self._send(held, Claim(held.request.call_id, self.life, held.claim))
 
     def _give_up(self, held: Held, now: float) -> list[Action]:
@@ -257,6 +258,7 @@ class Worker:
         held.deadline = held.claimed_at + grant.remaining_ms / 1000 - margin_s(remaining_s)
         if now >= held.deadline:
             return self._give_up(held, now)
+        del self._claiming[grant.call_id]
         held.granted_at = now
         held.exchange_deadline = held.deadline
         if held.method.has_lookup:
@@ -284,7 +286,6 @@ class Worker:
 
     def _start_of(self, held: Held, deadline: float, late: str, *, lookup: bool = False) -> Start:
         request = held.request
-        self._timers.set(request.call_id, held.deadline)
         return Start(
             call_id=request.call_id,
             number=held.number,
@@ -352,18 +353,15 @@ class Worker:
             return [self._start_of(held, held.deadline, "deadline_exceeded", lookup=True)]
         return self._finish(held, now)
 
-    def _overrun(self, held: Held, now: float) -> list[Action]:
-        """The exchange ends itself at its deadline; this is for a shell that does not."""
-        return [Stop(held.request.call_id, held.number)]
-
     # The outcome, held until it is seen
 
     def _finish(self, held: Held, now: float) -> list[Action]:
         call_id = held.request.call_id
         outcome = held.joined or failure("internal_error", "The worker ended the call without an attempt.", executed="no")
-        held.final = Final(call_id, self.life, held.claim, msgspec.structs.replace(outcome, attempts=held.attempts))
+        outcome.attempts = held.attempts
+        held.final = Final(call_id, self.life, held.claim, outcome)
         held.phase = "finished"
-        self._finished[call_id] = None
+        self._timers.discard(call_id)
         self.outcomes_held_bytes += outcome.held_bytes
         actions = self._say_again(held, now)
         actions += self._free(held, now)
@@ -372,11 +370,11 @@ class Worker:
         return actions
 
     def _say_again(self, held: Held, now: float) -> list[Action]:
+        self._finished.pop(held.request.call_id, None)
         if held.final is None or now >= held.deadline + GIVE_UP_AFTER_S:
             self._forget(held)  # its gateway has settled it long since
             return []
-        again_at = now + FINAL_EVERY_S if self._links.interval_s else held.deadline + GIVE_UP_AFTER_S
-        self._timers.set(held.request.call_id, again_at)
+        self._finished[held.request.call_id] = now + FINAL_EVERY_S
         return self._send(held, held.final)
 
     def _settled(self, peer: Peer, settled: Settled, now: float) -> list[Action]:
@@ -397,8 +395,9 @@ class Worker:
         call_id = held.request.call_id
         del self._held[call_id]
         self._timers.discard(call_id)
+        self._claiming.pop(call_id, None)
         if held.final is not None:
-            del self._finished[call_id]
+            self._finished.pop(call_id, None)
             self.outcomes_held_bytes -= held.final.outcome.held_bytes
 
     def _free(self, held: Held, now: float) -> list[Action]:
@@ -439,6 +438,10 @@ class Worker:
             held = self._held.get(call_id)  # an earlier one of this round may have ended it
             if held is not None:
                 actions += self._on_timer[held.phase](held, now)
+        for call_id in _due(self._claiming, now):
+            actions += self._claim_again(self._held[call_id], now)
+        for call_id in _due(self._finished, now):
+            actions += self._say_again(self._held[call_id], now)
         beats = self._links.beats_due(now)
         if beats:
             self._given_up = {claim: (call, until) for claim, (call, until) in self._given_up.items() if until > now}
@@ -506,3 +509,15 @@ class Worker:
             elif held.phase != "finished":
                 actions += self._finish(held, now)
         return actions
+
+
+def _due(instants: dict[bytes, float], now: float) -> list[bytes]:
+    """Take out what is due. The earliest stand first, for each was put there a fixed time before."""
+    due: list[bytes] = []
+    for call_id, instant in instants.items():
+        if instant > now:
+            break
+        due.append(call_id)
+    for call_id in due:
+        del instants[call_id]
+    return due

@@ -1,55 +1,92 @@
-"""The engine of one process: the broker's machine is called directly, no socket between, nothing lost.
+"""The engine of one process: machines joined in memory, no socket between, nothing lost.
 
-Messages wait in one queue until the machine that sent them has said all it had to say, so that no machine is entered twice at a time.
+Messages wait in one queue until the machine that sent them has said all it had to say, so that no machine is entered twice at a time,
+and all that one event brings about happens at one instant.
 """
 
 from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
 
-from homing.core.machine import Peer, PeerFound, PeerLost, Received
+from homing.core.machine import Action, Event, Machine, Peer, PeerFound, PeerLost, Received, Send, Tick
 from homing.core.messages import Message
-from homing.engines.base import Receiver
+
+Act: TypeAlias = Callable[[Action], None]
 
 
 class Memory:
-    """Joins any number of receivers by address."""
+    """Joins any number of machines by address. `elsewhere` takes the messages for addresses that are not here; None loses them."""
 
-    __slots__ = ("_flushing", "_queue", "_receivers")
+    __slots__ = ("_acts", "_elsewhere", "_flushing", "_machines", "_queue", "_straight")
 
-    def __init__(self) -> None:
-        self._receivers: dict[Peer, Receiver] = {}
-        self._queue: deque[tuple[Peer, Received]] = deque()
+    def __init__(self, elsewhere: Callable[[Peer, Peer, Message], None] | None = None) -> None:
+        self._machines: dict[Peer, Machine] = {}
+        self._acts: dict[Peer, Act] = {}
+        self._queue: deque[tuple[Peer, Event]] = deque()
+        self._straight: dict[tuple[Peer, type], Peer] = {}
+        self._elsewhere = elsewhere
         self._flushing = False
 
-    def attach(self, address: Peer, receiver: Receiver) -> None:
-        """From now on messages for `address` go to `receiver`."""
-        self._receivers[address] = receiver
+    def attach(self, address: Peer, machine: Machine, act: Act) -> None:
+        """From now on messages for `address` go to `machine`, and `act` does what it wants done beside messages."""
+        self._machines[address] = machine
+        self._acts[address] = act
 
-    def connect(self, one: Peer, other: Peer) -> None:
+    def connect(self, one: Peer, other: Peer, now: float) -> None:
         """Tell both that the other is there."""
-        self._receivers[one].feed(PeerFound(other))
-        self._receivers[other].feed(PeerFound(one))
+        self.feed(one, PeerFound(other), now)
+        self.feed(other, PeerFound(one), now)
 
-    def detach(self, address: Peer) -> None:
-        """Take a receiver out and tell the others; what was on its way to it is lost."""
-        self._receivers.pop(address, None)
-        for receiver in list(self._receivers.values()):
-            receiver.feed(PeerLost(address))
+    def detach(self, address: Peer, now: float) -> None:
+        """Take a machine out and tell the others; what was on its way to it is lost."""
+        del self._machines[address]
+        del self._acts[address]
+        for other in list(self._machines):
+            self.feed(other, PeerLost(address), now)
 
-    def send(self, sender: Peer, peer: Peer, message: Message) -> None:
-        """Queue a message; for an address nobody has, it is lost."""
-        self._queue.append((peer, Received(sender, message)))
+    def straight(self, kind: type, sender: Peer, to: Peer) -> None:
+        """Messages of this kind go from `sender` to `to`, whomever they name: what a broker would only pass on need not pass it."""
+        self._straight[sender, kind] = to
 
-    def flush(self) -> None:
-        """Deliver until nothing is left, what delivery brings about included."""
+    def feed(self, address: Peer, event: Event, now: float) -> None:
+        """Give one event to a machine, and deliver until nothing is left, what delivery brings about included."""
+        queue = self._queue
+        queue.append((address, event))
         if self._flushing:
             return
         self._flushing = True
-        queue, receivers = self._queue, self._receivers
+        machines, straight = self._machines, self._straight
         try:
             while queue:
-                peer, event = queue.popleft()
-                receiver = receivers.get(peer)
-                if receiver is not None:
-                    receiver.feed(event)
+                here, happened = queue.popleft()
+                machine = machines.get(here)
+                if machine is None:
+                    continue
+                for action in machine.handle(happened, now):
+                    if type(action) is Send:
+                        message = action.message
+                        there = straight.get((here, type(message))) or action.peer
+                        if there in machines:
+                            queue.append((there, Received(here, message)))
+                        elif self._elsewhere is not None:
+                            self._elsewhere(here, there, message)
+                    else:
+                        self._acts[here](action)
         finally:
             self._flushing = False
+
+    def tick(self, now: float) -> None:
+        """Tell every machine whose deadline has passed."""
+        for address, machine in list(self._machines.items()):
+            instant = machine.next_deadline()
+            if instant is not None and instant <= now:
+                self.feed(address, Tick(), now)
+
+    def next_deadline(self) -> float | None:
+        """The earliest of all machines here."""
+        earliest: float | None = None
+        for machine in self._machines.values():
+            instant = machine.next_deadline()
+            if instant is not None and (earliest is None or instant < earliest):
+                earliest = instant
+        return earliest
