@@ -1,0 +1,123 @@
+"""Numbers that keep their decimal value, and scalars as text for URLs, headers and forms."""
+
+import marshal
+from decimal import Decimal, InvalidOperation
+from math import isfinite
+from typing import Final
+
+import msgspec
+
+DIGITS_MAX: Final = 4300  # of a number written out; CPython converts no longer ones, for that takes quadratic time
+
+
+def number(text: str) -> float | Decimal:
+    """Decode the text of a JSON number with a fraction or an exponent: a float if that keeps its decimal value, else a Decimal.
+
+    Raises ValueError for a number of more than `DIGITS_MAX` digits.
+    """
+    if len(text) < 17 and "e" not in text and "E" not in text:
+        return float(text)  # up to 15 significant digits survive a float (C11 5.2.4.2.2, DBL_DIG)
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:  # an exponent beyond 10^18
+        raise ValueError("too long a number") from None
+    if len(text) > DIGITS_MAX or abs(exact.adjusted()) > DIGITS_MAX:
+        raise ValueError("too long a number")
+    rounded = float(text)
+    return rounded if Decimal(repr(rounded)) == exact else exact
+
+
+_DECODER: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=number)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+def decode_exact(text: bytes) -> object:
+    """Decode JSON without changing a number: what a float cannot hold is a Decimal. Raises ValueError, RecursionError."""
+    return _DECODER.decode(text)
+
+
+def encode_exact(value: object) -> bytes:
+    """Encode a JSON value, Decimals as numbers. Raises ValueError (a lone surrogate), TypeError (no JSON value)."""
+    return _ENCODER.encode(value)
+
+
+def inexact(value: object) -> Decimal | None:
+    """Return the first number within a mapped value that no float can hold, None if there is none."""
+    try:
+        marshal.dumps(value)  # type: ignore[arg-type] # knows the plain types only and says so at the speed of C: 0.7 µs where a walk takes 10
+    except ValueError:
+        return _find_decimal(value)
+    return None
+
+
+def _find_decimal(value: object) -> Decimal | None:
+    open_: list[object] = [value]  # no recursion: a provider's JSON may be nested 512 deep
+    while open_:
+        item = open_.pop()
+        if isinstance(item, Decimal):
+            return item
+        if isinstance(item, dict):
+            open_ += item.values()
+        elif isinstance(item, list):
+            open_ += item
+    return None
+
+
+def pointer_to(value: object, wanted: object) -> str | None:
+    """Return the JSON Pointer (RFC 6901) of the very object `wanted` within `value`, None if it is not there."""
+    if value is wanted:
+        return ""
+    pairs: list[tuple[object, object]] = []
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    elif isinstance(value, list):
+        pairs = list(enumerate(value))
+    for name, item in pairs:
+        below = pointer_to(item, wanted)
+        if below is not None:
+            return pointer((name,)) + below
+    return None
+
+
+def pointer(path: tuple[object, ...] | list[str | int]) -> str:
+    """Write a path of names and indices as a JSON Pointer (RFC 6901)."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def scalar_text(value: object) -> str | None:
+    """Write a scalar as text: booleans `true` and `false`, numbers their JSON text, null and [] None (absent).
+
+    Raises ValueError for objects, arrays, and numbers that a mapping would change.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or value == []:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return _ENCODER.encode(value).decode()
+    if isinstance(value, Decimal):
+        raise ValueError(TOO_EXACT)
+    raise ValueError(f"must be a text, a number or a boolean, not an {'object' if isinstance(value, dict) else 'array'}")
+
+
+TOO_EXACT = "is a number that no double can hold, and mapping it would change its value"
+
+
+def plain(value: object) -> object:
+    """Return a value that a Python codec made if it is JSON, else raise ValueError that names the type that is not."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float | Decimal):
+        if not isfinite(value):
+            raise ValueError(f"{value} is no JSON number")
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str):
+                raise ValueError(f"{type(name).__name__} is no name of a JSON member")
+        return {name: plain(item) for name, item in value.items()}
+    raise ValueError(f"{type(value).__name__} is no JSON value")
