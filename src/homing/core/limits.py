@@ -12,6 +12,7 @@ BACKOFF_BASE_S: Final = 0.05
 BACKOFF_THROTTLED_BASE_S: Final = 1.0
 BACKOFF_MAX_S: Final = 20.0
 BUCKETS: Final = 10  # of a breaker's window
+SLACK_S: Final = 1e-6  # what adding up instants may cost in floats; far less than it takes to ask anybody anything
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -34,7 +35,8 @@ class Gcra:
 
     def wait(self, now: float) -> float:
         """Seconds until a token would be there; 0.0 if there is one."""
-        return max(0.0, self._arrival - self._tolerance_s - now)
+        wait_s = self._arrival - self._tolerance_s - now
+        return wait_s if wait_s > SLACK_S else 0.0
 
     def take(self, now: float) -> float:
         """0.0 and the token is taken, or the seconds until one would be there."""
@@ -69,7 +71,7 @@ class RetryBudget:
     def take(self, now: float) -> bool:
         """Whether one more retry may be made; it is counted."""
         self._refill(now)
-        if self._tokens < 1.0:
+        if self._tokens < 1.0 - SLACK_S:  # ten tenths are a little less than one
             return False
         self._tokens -= 1.0
         return True
@@ -90,15 +92,20 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 
 
 class Breaker:
-    """Closed, open, or half-open with one probe at a time. Every `allow` that said yes is followed by `record` or `forget`."""
+    """Closed, open, or half-open with one probe at a time. Every `allow` that said yes is followed by `record` or `forget`.
 
-    __slots__ = ("_buckets", "_open_until", "_policy", "_probing")
+    `allow` gives a ticket, good until the breaker next opens or closes: what was begun before that says nothing about now, and must
+    neither decide the probe's question nor free its place.
+    """
+
+    __slots__ = ("_buckets", "_open_until", "_policy", "_probing", "_ticket")
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
         self._buckets: deque[list[float]] = deque()  # [since, faults, calls], oldest first
         self._open_until: float | None = None
         self._probing = False
+        self._ticket = 1
 
     def retry_after(self, now: float) -> float:
         """Seconds until it is worth asking `allow` again; 0.0 if it is now."""
@@ -108,48 +115,62 @@ class Breaker:
             return self._open_until - now
         return self._policy.open_for_s / BUCKETS if self._probing else 0.0
 
-    def allow(self, now: float) -> bool:
-        """Whether the provider may be asked now. Half-open, this takes the one probe's place."""
-        if self._open_until is None:
-            return True
-        if now < self._open_until or self._probing:
-            return False
-        self._probing = True
-        return True
-
-    def record(self, now: float, *, failure: bool) -> None:
-        """The provider did its part, or did not."""
+    def allow(self, now: float) -> int:
+        """A ticket if the provider may be asked now, else 0. Half-open, this takes the one probe's place."""
         if self._open_until is not None:
-            if now < self._open_until:
-                return  # begun before it opened
-            self._probing = False
-            if failure:
-                self._open_until = now + self._policy.open_for_s
-            else:
-                self._open_until = None
-                self._buckets.clear()
+            if now < self._open_until or self._probing:
+                return 0
+            self._probing = True
+        return self._ticket
+
+    def record(self, now: float, *, failure: bool, ticket: int | None = None) -> None:
+        """The provider did its part, or did not. Without a `ticket` it is taken for one of now."""
+        if self._is_stale(now, ticket):
             return
-        width_s = self._policy.window_s / BUCKETS
+        if self._open_until is not None:
+            if failure:
+                self._open(now)
+            else:
+                self._close()
+            return
         buckets = self._buckets
-        if not buckets or now - buckets[-1][0] >= width_s:
+        if not buckets or now - buckets[-1][0] >= self._policy.window_s / BUCKETS:
             buckets.append([now, 0.0, 0.0])
         while now - buckets[0][0] >= self._policy.window_s:
             buckets.popleft()
         buckets[-1][1] += failure
         buckets[-1][2] += 1
-        if failure:
+        if failure:  # a call that went well is no reason to open, whatever has left the window since the last fault
             calls = sum(bucket[2] for bucket in buckets)
             faults = sum(bucket[1] for bucket in buckets)
             if calls >= self._policy.calls_min and faults >= calls * self._policy.failure_ratio:
-                self._open_until = now + self._policy.open_for_s
+                self._open(now)
 
-    def forget(self, now: float) -> None:
+    def forget(self, now: float, ticket: int | None = None) -> None:
         """What was allowed did not happen, or says nothing about the provider: a probe gives its place back."""
-        if self._open_until is not None and now >= self._open_until:
+        if not self._is_stale(now, ticket):
             self._probing = False
+
+    def _is_stale(self, now: float, ticket: int | None) -> bool:
+        if ticket is not None:
+            return ticket != self._ticket
+        return self._open_until is not None and now < self._open_until
+
+    def _open(self, now: float) -> None:
+        self._open_until = now + self._policy.open_for_s
+        self._turn()
+
+    def _close(self) -> None:
+        self._open_until = None
+        self._turn()
+
+    def _turn(self) -> None:
+        self._ticket += 1
+        self._probing = False
+        self._buckets.clear()
 
 
 def backoff_s(index: int, random: float, throttled: bool, retry_after_s: float) -> float:
     """Full jitter: `random` times the doubled base, but no less than what the provider asked for. `index` 0 is the first retry."""
     base_s = BACKOFF_THROTTLED_BASE_S if throttled else BACKOFF_BASE_S
-    return max(retry_after_s, random * min(BACKOFF_MAX_S, base_s * 2.0**index))
+    return max(retry_after_s, random * min(BACKOFF_MAX_S, base_s * 2.0 ** min(index, 16)))
