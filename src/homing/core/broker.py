@@ -104,7 +104,7 @@ class Broker:
         else:
             actions = []
         if self._links.interval_s:
-            self._links.count_sent([action for action in actions if isinstance(action, Send)])
+            self._links.count_sent(actions)
         return actions
 
     def next_deadline(self) -> float | None:

@@ -113,7 +113,7 @@ class Calls:
             act = self._on_event.get(type(event))
             actions = act(event, now) if act is not None else []
         if self._links.interval_s:
-            self._links.count_sent([action for action in actions if isinstance(action, Send)])
+            self._links.count_sent(actions)
         return actions
 
     def next_deadline(self) -> float | None:

@@ -6,7 +6,7 @@ say so in their heartbeats: a difference is a gap, and a life that is not the on
 
 import msgspec
 
-from homing.core.machine import Peer, Send
+from homing.core.machine import Action, Peer, Send
 from homing.core.messages import Heartbeat, Message
 
 
@@ -60,13 +60,18 @@ class Links:
         if not isinstance(message, Heartbeat):
             self.open(peer, now).received += 1
 
-    def count_sent(self, actions: list[Send]) -> None:
-        """Count what is about to leave."""
-        for action in actions:
-            if not isinstance(action.message, Heartbeat):
-                link = self.peers.get(action.peer)
-                if link is not None:
-                    link.sent += 1
+    def count_sent(self, actions: list[Action]) -> None:
+        """Count what is about to leave, in its order; each heartbeat says what left before it in the same turn too."""
+        for index, action in enumerate(actions):
+            if not isinstance(action, Send):
+                continue
+            link = self.peers.get(action.peer)
+            if link is None:
+                continue
+            if isinstance(action.message, Heartbeat):
+                actions[index] = Send(action.peer, msgspec.structs.replace(action.message, sent=link.sent))
+            else:
+                link.sent += 1
 
     def heard(self, peer: Peer, beat: Heartbeat, now: float) -> Heard:
         """Compare the peer's count with ours, and take its over: a gap is told once."""

@@ -1,0 +1,157 @@
+"""Counting on links that lose without telling: what one side sent, and what the other got."""
+
+from homing.core.links import Heard, Links
+from homing.core.machine import Action, Send, Settle
+from homing.core.messages import Cancel, Heartbeat, Hello
+from homing.errors import Outcome
+
+HERE, THERE, REBORN = b"life-of-this-one", b"life-of-that-one", b"life-after-death"
+PEER, ANOTHER = b"peer", b"another"
+A_MESSAGE = Hello(THERE)
+
+
+def beat(**fields) -> Heartbeat:
+    return Heartbeat(**({"life": THERE, "peer_life": HERE, "sent": 0, "received": 0} | fields))
+
+
+def acquainted() -> Links:
+    """Both have heard of each other, nothing was sent yet."""
+    links = Links(HERE, 1.0)
+    links.open(PEER, 0.0)
+    assert links.heard(PEER, beat(), 0.0) == Heard(stranger=True, gap=False)
+    assert links.heard(PEER, beat(), 0.0) == Heard(stranger=False, gap=False)
+    return links
+
+
+def says(links: Links, *messages: object) -> list[Action]:
+    actions: list[Action] = [Send(PEER, message) for message in messages]
+    links.count_sent(actions)
+    return actions
+
+
+def test_the_first_heartbeat_introduces_a_stranger() -> None:
+    links = Links(HERE, 1.0)
+    assert links.heard(PEER, beat(peer_life=b""), 0.0) == Heard(stranger=True, gap=False)
+    assert links.heard(PEER, beat(peer_life=b""), 0.0) == Heard(stranger=False, gap=False)
+
+
+def test_a_new_life_is_a_stranger_who_has_received_nothing() -> None:
+    links = acquainted()
+    says(links, A_MESSAGE)
+    assert links.heard(PEER, beat(life=REBORN, peer_life=b""), 0.0).stranger
+    assert links.beat(PEER).message.sent == 0
+
+
+def test_who_takes_us_for_somebody_else_is_a_stranger() -> None:
+    links = acquainted()
+    assert links.heard(PEER, beat(peer_life=REBORN), 0.0).stranger
+    assert not links.heard(PEER, beat(), 0.0).stranger
+
+
+def test_a_message_that_did_not_arrive_is_a_gap_told_once() -> None:
+    links = acquainted()
+    links.count_received(PEER, A_MESSAGE, 0.0)
+    assert links.heard(PEER, beat(sent=2), 0.0).gap
+    assert not links.heard(PEER, beat(sent=2), 0.0).gap
+
+
+def test_what_arrived_is_no_gap() -> None:
+    links = acquainted()
+    links.count_received(PEER, A_MESSAGE, 0.0)
+    links.count_received(PEER, A_MESSAGE, 0.0)
+    assert not links.heard(PEER, beat(sent=2), 0.0).gap
+
+
+def test_heartbeats_are_not_counted() -> None:
+    links = acquainted()
+    links.count_received(PEER, beat(), 0.0)
+    says(links, beat())
+    assert not links.heard(PEER, beat(), 0.0).gap
+    assert links.beat(PEER).message.sent == 0
+
+
+def test_a_gap_here_is_said_there_with_the_next_heartbeat_only() -> None:
+    links = acquainted()
+    links.heard(PEER, beat(sent=1), 0.0)
+    assert links.beat(PEER).message.gap
+    assert not links.beat(PEER).message.gap
+
+
+def test_a_gap_there_is_heard_here() -> None:
+    assert acquainted().heard(PEER, beat(gap=True), 0.0).gap
+
+
+def test_a_heartbeat_says_both_lives_and_both_counts() -> None:
+    links = acquainted()
+    links.count_received(PEER, A_MESSAGE, 0.0)
+    says(links, A_MESSAGE, A_MESSAGE)
+    said = links.beat(PEER, (b"call",))
+    assert said == Send(PEER, beat(life=HERE, peer_life=THERE, sent=2, received=1, in_flight=(b"call",)))
+
+
+def test_a_heartbeat_counts_what_leaves_before_it_in_the_same_turn() -> None:
+    links = acquainted()
+    actions: list[Action] = [Send(PEER, A_MESSAGE), links.beat(PEER), Send(PEER, A_MESSAGE)]
+    links.count_sent(actions)
+    assert [action.message.sent for action in actions if isinstance(action.message, Heartbeat)] == [1]
+    assert links.beat(PEER).message.sent == 2
+
+
+def test_what_is_no_message_is_not_counted() -> None:
+    links = acquainted()
+    settle = Settle(b"call", Outcome(reason="ok", executed="yes"))
+    actions: list[Action] = [settle, Send(ANOTHER, Cancel(b"call"))]
+    links.count_sent(actions)
+    assert actions == [settle, Send(ANOTHER, Cancel(b"call"))]
+    assert links.beat(PEER).message.sent == 0
+
+
+def test_every_peer_gets_a_heartbeat_an_interval() -> None:
+    links = Links(HERE, 1.0)
+    assert links.next_deadline() is None
+    links.open(PEER, 5.0)
+    links.open(ANOTHER, 5.5)
+    links.open(PEER, 5.6)
+    assert links.next_deadline() == 6.0
+    assert links.beats_due(5.9) == []
+    assert links.beats_due(6.0) == [PEER, ANOTHER]
+    assert links.next_deadline() == 7.0
+
+
+def test_who_has_no_peer_has_no_heartbeat() -> None:
+    links = Links(HERE, 1.0)
+    links.open(PEER, 0.0)
+    links.open(ANOTHER, 0.0)
+    links.close(PEER)
+    assert links.beats_due(1.0) == [ANOTHER]
+    links.close(ANOTHER)
+    links.close(ANOTHER)
+    assert links.next_deadline() is None
+    assert links.beats_due(9.0) == []
+
+
+def test_an_engine_that_never_loses_wants_no_heartbeats() -> None:
+    links = Links(HERE, 0.0)
+    links.open(PEER, 0.0)
+    assert links.next_deadline() is None
+    assert links.beats_due(9.0) == []
+
+
+def test_two_sides_that_lose_nothing_never_hear_of_a_gap() -> None:
+    here, there = Links(HERE, 1.0), Links(THERE, 1.0)
+    here.open(PEER, 0.0)
+    there.open(PEER, 0.0)
+    for turn in range(20):
+        actions: list[Action] = [
+            *([Send(PEER, A_MESSAGE)] * (turn % 3)),
+            here.beat(PEER),
+            *([Send(PEER, A_MESSAGE)] * (turn % 2)),
+        ]
+        here.count_sent(actions)
+        for action in actions:
+            there.count_received(PEER, action.message, 0.0)
+            if isinstance(action.message, Heartbeat):
+                heard = there.heard(PEER, action.message, 0.0)
+                assert not heard.gap
+                assert heard.stranger is (turn < 2)
+        here, there = there, here
