@@ -178,8 +178,8 @@ class Answers:
             outcome.again = row.again
             outcome.settles_earlier = kind == "refused" and row.executed != "unknown"
             outcome.message = self._message(view, row) or message
-        elif self._effect == "safe" and 300 <= response.status < 400:
-            outcome.again = False  # a redirect answers the same tomorrow
+        if kind == "failed" and self._effect == "safe" and 300 <= response.status < 400:
+            outcome.again = False  # a redirect says the same tomorrow
         outcome.retry_after_ms = retry_after_ms(response.headers.get("retry-after"), wall_now)
         self._add_body(outcome, response.body)
         return words, outcome

@@ -9,34 +9,29 @@ carry their index, for `d[][e]=1&d[][f]=2` could be one element or two.
 from collections.abc import Iterator
 from decimal import Decimal
 
-from homing.core.scalars import pointer, scalar_text
+from homing.core.scalars import scalar_text
 from homing.core.specs import MappingError
 from homing.core.uri import encode
 
 
 def encode_form(value: object) -> bytes:
-    """Encode an object; null and empty members are absent. Raises MappingError with the path into `value`."""
+    """Encode an object; null and what is empty is absent. Raises MappingError if it is no object, or holds a lone surrogate."""
     if not isinstance(value, dict):
         raise MappingError("a form body must be an object")
-    return "&".join(pair for name, item in value.items() for pair in _pairs(_encode(name, (name,)), item, (name,))).encode()
+    try:
+        return "&".join(pair for name, item in value.items() for pair in _pairs(encode(name), item)).encode()
+    except UnicodeEncodeError as error:
+        raise MappingError("the body is no Unicode text") from error
 
 
-def _pairs(name: str, value: object, path: tuple[str | int, ...]) -> Iterator[str]:
+def _pairs(name: str, value: object) -> Iterator[str]:
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _pairs(f"{name}[{_encode(key, (*path, key))}]", item, (*path, key))
+            yield from _pairs(f"{name}[{encode(key)}]", item)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            nested = isinstance(item, dict | list)
-            yield from _pairs(f"{name}[{index}]" if nested else f"{name}[]", item, (*path, index))
+            yield from _pairs(f"{name}[{index}]" if isinstance(item, dict | list) else f"{name}[]", item)
     elif isinstance(value, Decimal):  # only of params that nothing mapped: its text is exact
-        yield f"{name}={_encode(str(value), path)}"
+        yield f"{name}={encode(str(value))}"
     elif (text := scalar_text(value)) is not None:
-        yield f"{name}={_encode(text, path)}"
-
-
-def _encode(text: str, path: tuple[str | int, ...]) -> str:
-    try:
-        return encode(text)
-    except ValueError as error:
-        raise MappingError("is no Unicode text", pointer(path)) from error
+        yield f"{name}={encode(text)}"

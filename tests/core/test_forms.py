@@ -1,0 +1,75 @@
+"""homing.core.forms: nested values as payment APIs read them."""
+
+from decimal import Decimal
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homing.core.forms import encode_form
+from homing.core.specs import MappingError
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        ({}, b""),
+        ({"a": 1, "b": "x y&z=", "c": True, "d": 1.5}, b"a=1&b=x%20y%26z%3D&c=true&d=1.5"),
+        ({"a": {"b": "c"}}, b"a[b]=c"),
+        ({"a": {"b": {"c": 1}}}, b"a[b][c]=1"),
+        ({"a": ["x", "y"]}, b"a[]=x&a[]=y"),
+        ({"a": [{"b": 1}, {"b": 2, "c": 3}]}, b"a[0][b]=1&a[1][b]=2&a[1][c]=3"),
+        ({"a": [[1, 2], [3]]}, b"a[0][]=1&a[0][]=2&a[1][]=3"),
+        ({"a": None, "b": [], "c": {}, "d": [None]}, b""),
+        ({"a": ""}, b"a="),
+        ({"a[b]": {"c]": "[]"}}, b"a%5Bb%5D[c%5D]=%5B%5D"),
+        ({"é": "ü"}, b"%C3%A9=%C3%BC"),
+        ({"a": Decimal("0.12345678901234567890")}, b"a=0.12345678901234567890"),
+        ({"a": 10**25}, b"a=10000000000000000000000000"),
+    ],
+)
+def test_encoding(value: object, body: bytes) -> None:
+    assert encode_form(value) == body
+
+
+@pytest.mark.parametrize("value", [[1], "a=b", None])
+def test_a_form_is_made_of_an_object(value: object) -> None:
+    with pytest.raises(MappingError, match="must be an object"):
+        encode_form(value)
+
+
+@pytest.mark.parametrize("value", [{"a": "\ud800"}, {"\ud800": 1}, {"a": {"\ud800": 1}}])
+def test_a_lone_surrogate_is_no_text(value: object) -> None:
+    with pytest.raises(MappingError, match="no Unicode text"):
+        encode_form(value)
+
+
+def read(body: bytes) -> dict[str, object]:
+    """Read a form as PHP does, as far as objects of texts and arrays of texts go."""
+    found: dict[str, object] = {}
+    for name, text in parse_qsl(body.decode(), keep_blank_values=True):
+        *outer, last = name.replace("]", "").split("[")
+        at = found
+        for step in outer if last else outer[:-1]:
+            at = at.setdefault(step, {})  # type: ignore[assignment]
+        if last:
+            at[last] = text
+        else:
+            at.setdefault(outer[-1], []).append(text)  # type: ignore[union-attr]
+    return found
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="[]"), min_size=1)
+texts = st.text()
+
+
+@given(
+    st.recursive(
+        st.dictionaries(names, texts | st.lists(texts, min_size=1), min_size=1),
+        lambda inner: st.dictionaries(names, inner, min_size=1),
+        max_leaves=10,
+    )
+)
+def test_what_was_written_is_read(value: dict[str, object]) -> None:
+    assert read(encode_form(value)) == value
