@@ -142,12 +142,13 @@ def join(earlier: Outcome | None, latest: Outcome, effect: Effect) -> Outcome:
     """What two outcomes of one call say together: the strongest `executed`, and the reason of the last that has it.
 
     An `ok` settles everything before it. For `keyed` calls so does a refusal by an `answers` row of one's own: under the same key
-    the provider speaks of the same request. A built-in row never does, for a 422 may as well be about the second request only.
+    the provider speaks of the same request. A built-in row never does, for a 422 may as well be about the second request only; and
+    a proven `yes` is never taken back.
     """
     if earlier is None:
         return latest
     attempts = earlier.attempts + latest.attempts
-    speaks_for_all = latest.reason == "ok" or (effect == "keyed" and latest.settles_earlier)
+    speaks_for_all = latest.reason == "ok" or (effect == "keyed" and latest.settles_earlier and earlier.executed != "yes")
     stands = speaks_for_all or STRENGTH[latest.executed] >= STRENGTH[earlier.executed]
     return msgspec.structs.replace(latest if stands else earlier, attempts=attempts)
 
