@@ -1,10 +1,12 @@
 import copy
+import json
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
 
-from homing.references import ReferenceBroken, Referred, Secret, resolve
+from homing.references import ReferenceBroken, Referred, Secret, mask, plain, resolve
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -70,3 +72,22 @@ def test_a_reference_that_leads_nowhere_is_told_why(tmp_path: Path, text: str, s
         resolve(text, tmp_path, {"EMPTY": "", "A-B": "x"})
     assert says in str(raised.value)
     assert "hunter2" not in str(raised.value)
+
+
+def test_what_goes_to_an_encoder_is_plain() -> None:
+    value = {"a": [Referred("x", "env:X"), 1], "b": (Referred("y", "env:Y"),), "c": None}
+    made = plain(value)
+    assert made == value
+    assert msgspec.json.encode(made) == b'{"a":["x",1],"b":["y"],"c":null}'
+
+
+def test_what_a_reference_led_to_is_masked_however_it_was_encoded() -> None:
+    value = "it's \"50 %/é"
+    text = (
+        f"raw {value} json {json.dumps(value)} {json.dumps(value, ensure_ascii=False)} url {quote(value)} {quote_plus(value)} eu"
+    )
+    assert mask(text, {value, "eu", ""}) == 'raw *** json "***" "***" url *** *** eu'
+
+
+def test_the_longest_value_is_masked_first() -> None:
+    assert mask("abcdef abcd", ["abcd", "abcdef"]) == "*** ***"

@@ -4,7 +4,7 @@ import pytest
 from homing import settings
 from homing.core import specs
 from homing.decoding import Field, fields_of, is_section, unwrap
-from homing.references import Secret
+from homing.references import Referred, Secret
 
 
 def sections(kind: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
@@ -60,9 +60,13 @@ def test_a_method_goes_to_the_core_with_all_it_has() -> None:
         request="GET /",
         answers=(settings.AnswerRow(when="status == `200`", is_="ok", executed="yes", retry=False, message="body"),),
         idempotency_key=settings.Idempotency(header="Key"),
-        lookup=settings.Lookup(request="GET /x", query={"a": "=call.key"}),
+        lookup=settings.Lookup(request="GET /x", query={"a": Referred("=call.key", "env:A")}),
     )
-    assert settings.method_spec("acme.charge", method) == specs.MethodSpec(
+    spec = settings.method_spec("acme.charge", method)
+    assert spec.lookup is not None
+    assert type(spec.lookup.query["a"]) is str
+    assert "call.key" not in repr(method)
+    assert spec == specs.MethodSpec(
         name="acme.charge",
         provider="acme",
         request="GET /",

@@ -1,12 +1,15 @@
 """Strings that stand elsewhere: `env:NAME` and `file:PATH`. What they lead to is never printed, logged or shown in a repr."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote, quote_plus
 
 SECRET_BYTES_MAX = 64 * 1024
 MASK = "***"
+MASKED_LENGTH_MIN = 4  # "1" and "eu" would be found everywhere
 
 _REFERENCE = re.compile(r"(env|file):(.+)", re.DOTALL)
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -47,6 +50,36 @@ class Referred(str):
 
     def __repr__(self) -> str:
         return MASK
+
+
+def plain(value: object) -> object:
+    """A value of the configuration, with every `Referred` in it as an exact `str`: encoders take no subclasses."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(inner) for inner in value)
+    return value
+
+
+def mask(text: str, values: Iterable[str]) -> str:
+    """`text` without what references led to, as it is or as it stands in JSON, in a URL or in a form. Very short values are left."""
+    forms: set[str] = set()
+    for value in values:
+        if len(value) >= MASKED_LENGTH_MIN:
+            escaped = json.dumps(value)[1:-1]
+            forms |= {
+                value,
+                escaped,
+                json.dumps(value, ensure_ascii=False)[1:-1],
+                quote(value, safe=""),
+                quote_plus(value),
+                quote(value),
+            }
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
+    return text
 
 
 class ReferenceBroken(Exception):

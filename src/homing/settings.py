@@ -4,16 +4,16 @@ Durations are seconds, sizes are bytes, addresses are parsed, references are res
 tree; the reference page is made from it.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct, field
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from homing import forms
 from homing.core import specs
 from homing.errors import Effect, Verdict
 from homing.forms import Address, Duration, DurationOrOff, Size
-from homing.references import Secret
+from homing.references import Secret, plain
 from homing.units import format_duration
 
 Pattern: TypeAlias = Annotated[str, forms.PATTERN]
@@ -23,6 +23,8 @@ FilePath: TypeAlias = Annotated[str, forms.FILE]
 SecretText: TypeAlias = Annotated[Secret, forms.SECRET]
 
 DEADLINE_MIN_S = 0.1
+
+Section = TypeVar("Section", bound=Struct)
 
 
 class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -374,24 +376,26 @@ class Config(_Section, frozen=True):
 
 def method_spec(name: str, method: Method) -> specs.MethodSpec:
     """A method as `homing.core.methods` compiles it."""
-    given = asdict(method)
+    given = asdict(_plain(method))
     given["answers"] = _answer_rows(method.answers)
-    given["idempotency_key"] = None if method.idempotency_key is None else specs.IdempotencySpec(**asdict(method.idempotency_key))
-    given["lookup"] = None if method.lookup is None else specs.LookupSpec(**asdict(method.lookup))
+    given["idempotency_key"] = (
+        None if method.idempotency_key is None else specs.IdempotencySpec(**asdict(_plain(method.idempotency_key)))
+    )
+    given["lookup"] = None if method.lookup is None else specs.LookupSpec(**asdict(_plain(method.lookup)))
     return specs.MethodSpec(name=name, **given)
 
 
 def provider_spec(name: str, provider: Provider) -> specs.ProviderSpec:
     """A provider as the methods that ask it are compiled with."""
-    return specs.ProviderSpec(
-        name=name,
-        base_url=provider.base_url,
-        headers=provider.headers,
-        answers=_answer_rows(provider.answers),
-        error_body_max=provider.error_body_max,
-        call_id_header=provider.call_id_header,
-    )
+    given = asdict(_plain(provider))
+    shared = {key: given[key] for key in specs.ProviderSpec.__struct_fields__ if key in given}
+    return specs.ProviderSpec(name=name, **{**shared, "answers": _answer_rows(provider.answers)})
 
 
 def _answer_rows(rows: tuple[AnswerRow, ...]) -> tuple[specs.AnswerRow, ...]:
-    return tuple(specs.AnswerRow(**asdict(row)) for row in rows)
+    return tuple(specs.AnswerRow(**asdict(_plain(row))) for row in rows)
+
+
+def _plain(section: Section) -> Section:
+    """Without what only the configuration has need of: strings that hide what they refer to."""
+    return replace(section, **{key: plain(value) for key, value in asdict(section).items()})

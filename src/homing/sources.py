@@ -33,7 +33,7 @@ class Problem(msgspec.Struct, frozen=True):
     line: int = 0
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.path, self.message) if part)
+        return ": ".join(part for part in (self.file, self.path, "warning" if self.warning else "", self.message) if part)
 
 
 class ConfigError(Exception):

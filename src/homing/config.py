@@ -1,0 +1,336 @@
+"""Reads `homing.toml` and what it includes into `homing.settings.Config`, with every mistake reported in one run.
+
+`load` is for who needs the configuration, `read` for who wants to know all about it. Methods have their provider's `defaults`
+merged in, and are compiled.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from homing import checks, forms, settings
+from homing.core import methods as core_methods
+from homing.core import specs
+from homing.decoding import Decoder, Wrong, fields_of, show, unwrap
+from homing.forms import Address, Form, parse_address
+from homing.references import mask
+from homing.settings import Config
+from homing.sources import ConfigError, KeyPath, Problem, Source, parse_path, read_sources, show_path
+
+__all__ = [
+    "CONFIG_NAME",
+    "Config",
+    "ConfigError",
+    "Problem",
+    "Reading",
+    "check",
+    "compile_methods",
+    "load",
+    "read",
+]
+
+CONFIG_NAME = "homing.toml"
+
+Section = TypeVar("Section", bound=msgspec.Struct)
+
+_SINGLE = ("gateway", "admin", "broker")
+_NAMED: dict[str, type[msgspec.Struct]] = {
+    "principals": settings.Principal,
+    "providers": settings.Provider,
+    "methods": settings.Method,
+}
+_WHOLE = ("params", "answers")  # in `defaults`: taken whole, where other tables are merged key by key
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """All that came of reading a configuration. `config` is None if `problems` has more than warnings.
+
+    `methods` are compiled; `referred` is every value that a reference led to, for masking what is printed: it is left out of reprs.
+    """
+
+    config: Config | None
+    methods: dict[str, core_methods.Method]
+    problems: tuple[Problem, ...]
+    referred: frozenset[str]
+
+    def __repr__(self) -> str:
+        return f"Reading(config={self.config!r}, problems={self.problems!r})"
+
+
+def load(path: str | os.PathLike[str], *, listen: str | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration at `path`. `listen`, or else `HOMING_LISTEN`, overrides `gateway.listen`. Raises ConfigError."""
+    return usable(read(path, listen=listen, environ=environ))
+
+
+def usable(reading: Reading) -> Config:
+    """The configuration that was read. Raises ConfigError if there is none for its mistakes."""
+    if reading.config is None:
+        raise ConfigError([problem for problem in reading.problems if not problem.warning])
+    return reading.config
+
+
+def check(path: str | os.PathLike[str], *, environ: Mapping[str, str] = os.environ) -> list[Problem]:
+    """Every mistake and every warning, by file and line."""
+    return list(read(path, environ=environ).problems)
+
+
+def compile_methods(config: Config) -> dict[str, core_methods.Method]:
+    """The methods of a configuration that has been read without mistakes, compiled. Raises ConfigError."""
+    compiled: dict[str, core_methods.Method] = {}
+    wrong: list[Problem] = []
+    for name, method in config.methods.items():
+        made, problems = compile_method(name, method, config.providers)
+        if made is not None:
+            compiled[name] = made
+        wrong += [Problem("", one.path, one.message) for one in problems if not one.warning]
+    if wrong:
+        raise ConfigError(wrong)
+    return compiled
+
+
+def read(path: str | os.PathLike[str], *, listen: str | None = None, environ: Mapping[str, str] = os.environ) -> Reading:
+    """Reads, decodes, checks and compiles. Mistakes come back in `problems`, none are raised.
+
+    After a syntax error in some file, or without a file that is included, nothing else is reported, for what stands behind it is not known.
+    """
+    sources, problems = read_sources(Path(path))
+    if not sources or any(not problem.warning for problem in problems):
+        return Reading(None, {}, tuple(problems), frozenset())
+    return _Reader(sources, problems, environ).read(listen)
+
+
+class _Reader:
+    """One run over all files."""
+
+    def __init__(self, sources: list[Source], problems: list[Problem], environ: Mapping[str, str]) -> None:
+        self.sources = sources
+        self.owners: dict[KeyPath, Source] = {}
+        self.single: dict[str, object] = {}
+        self.named: dict[str, dict[str, object]] = {section: {} for section in _NAMED}
+        self.decoder = Decoder(environ, self.origin, _homes())
+        self.decoder.problems = dict.fromkeys(problems)
+
+    def read(self, listen: str | None) -> Reading:
+        for source in self.sources:
+            self._gather(source)
+        gateway = self._single("gateway", settings.Gateway)
+        config = Config(
+            gateway=msgspec.structs.replace(gateway, listen=self._listen(gateway.listen, listen)),
+            admin=self._single("admin", settings.Admin),
+            broker=self._single("broker", settings.Broker),
+            principals=self._entries("principals", forms.NAME, settings.Principal),
+            providers=self._entries("providers", forms.NAME, settings.Provider),
+            methods=self._entries("methods", forms.METHOD_NAME, settings.Method),
+        )
+        names = checks.Names(frozenset(self.named["providers"]), frozenset(self.named["methods"]))
+        checks.check(config, names, self.decoder.report)
+        compiled = self._compile(config)
+        order = {source.name: index for index, source in enumerate(self.sources)}
+        found = sorted(_without_echoes(self.decoder.problems), key=lambda problem: (order.get(problem.file, -1), problem.line))
+        right = all(problem.warning for problem in found)
+        return Reading(config if right else None, compiled, tuple(found), frozenset(self.decoder.values_referred))
+
+    def origin(self, path: KeyPath) -> tuple[Source, KeyPath]:
+        """Where the value at a path stands: a method's may stand in its provider's `defaults`, in another file."""
+        source = self.owners.get(path[:2]) or self.owners.get(path[:1]) or self.sources[0]
+        if len(path) > 2 and path[0] == "methods":
+            own = self.named["methods"].get(str(path[1]))
+            provider = own.get("provider") if isinstance(own, dict) else None
+            under: KeyPath = ("defaults", *path[2:])
+            if isinstance(provider, str) and not _stands(own, path[2:]) and _stands(self.named["providers"].get(provider), under):
+                return self.owners["providers", provider], ("providers", provider, *under)
+        return source, path
+
+    # --- tables -----------------------------------------------------------------------------------------------------------
+
+    def _gather(self, source: Source) -> None:
+        """Puts the tables of one file to those of the files before it; what stands twice is reported in the later file."""
+        for section, table in source.table.items():
+            if section in _SINGLE:
+                if self._owned((section,), source):
+                    self.single[section] = table
+            elif section in _NAMED and isinstance(table, dict):
+                for name, one in table.items():
+                    if self._owned((section, name), source):
+                        self.named[section][name] = one
+            elif section in _NAMED:
+                self.decoder.report_in(source, (section,), f"found {show(table)}, expected tables such as [{section}.NAME]")
+            elif section != "include":
+                self.decoder.report_in(source, (section,), self.decoder.unknown_key(section, ("include", *_SINGLE, *_NAMED)))
+
+    def _owned(self, path: KeyPath, source: Source) -> bool:
+        other = self.owners.setdefault(path, source)
+        if other is not source:
+            line = other.line_of(path)
+            self.decoder.report_in(source, path, f"it stands in {other.name} too, line {line}; one of the two has to go")
+        return other is source
+
+    def _single(self, section: str, kind: type[Section]) -> Section:
+        found = self.decoder.section(kind, self.single.get(section, {}), (section,))
+        return kind() if isinstance(found, Wrong) else found
+
+    def _entries(self, section: str, form: Form, kind: type[Section]) -> dict[str, Section]:
+        """Every right table of a section, by its name."""
+        found: dict[str, Section] = {}
+        for name, raw in self.named[section].items():
+            path: KeyPath = (section, name)
+            if name == "include" and not isinstance(raw, dict):
+                self.decoder.misplaced_include((section,))
+                continue
+            if isinstance(raw, dict) and (unquoted := self._unquoted(path, raw, kind)):
+                raw = {key: value for key, value in raw.items() if key not in unquoted}
+                if not raw:
+                    continue
+            if self.decoder.named_wrongly(form, path):
+                continue
+            if isinstance(raw, dict) and section == "providers":
+                raw = self._without_defaults(raw, path)
+            if isinstance(raw, dict) and section == "methods":
+                raw = self._with_defaults(raw)
+            one = self.decoder.section(kind, raw, path)
+            if not isinstance(one, Wrong):
+                found[name] = one
+        return found
+
+    def _unquoted(self, path: KeyPath, table: dict[str, object], kind: type[msgspec.Struct]) -> set[str]:
+        """The keys of a table that are the second half of a name whose quotes were forgotten: `[methods.acme.charge]`."""
+        known = fields_of(kind)
+        found: set[str] = set()
+        for key, inner in table.items():
+            if (key in known and not _is_whole(inner)) or (key not in known and difflib.get_close_matches(key, known, 1, 0.8)):
+                continue
+            for deeper in _tables_with(known, inner, (*path, key)):
+                name = ".".join(str(part) for part in deeper[1:])
+                message = f"dots without quotes make tables within tables; write [{show_path((path[0], name))}]"
+                self.decoder.report(deeper, message)
+                found.add(key)
+        return found
+
+    # --- defaults ---------------------------------------------------------------------------------------------------------
+
+    def _without_defaults(self, provider: dict[str, object], path: KeyPath) -> dict[str, object]:
+        """A provider's table without `defaults`, which are looked at by themselves and merged into its methods."""
+        if "defaults" not in provider:
+            return provider
+        defaults = provider["defaults"]
+        under: KeyPath = (*path, "defaults")
+        if isinstance(defaults, dict) and "provider" in defaults:
+            self.decoder.report((*under, "provider"), "a provider's defaults are for its own methods; leave this out")
+        self.decoder.section(settings.Defaults, defaults, under, partial=True)
+        return {key: value for key, value in provider.items() if key != "defaults"}
+
+    def _with_defaults(self, method: dict[str, object]) -> dict[str, object]:
+        provider = self.named["providers"].get(str(method.get("provider")))
+        defaults = provider.get("defaults") if isinstance(provider, dict) else None
+        return _merged(defaults, method) if isinstance(defaults, dict) else method
+
+    # --- the rest ---------------------------------------------------------------------------------------------------------
+
+    def _listen(self, configured: Address, given: str | None) -> Address:
+        name, text = ("--listen", given) if given else ("HOMING_LISTEN", self.decoder.environ.get("HOMING_LISTEN"))
+        if not text:
+            return configured
+        try:
+            return parse_address(text)
+        except ValueError as error:
+            message = f"found {show(text)}, expected {forms.ADDRESS.expected}: {error}"
+            self.decoder.problems[Problem(name, "", message)] = None
+            return configured
+
+    def _compile(self, config: Config) -> dict[str, core_methods.Method]:
+        compiled: dict[str, core_methods.Method] = {}
+        for name, provider in config.providers.items():
+            for problem in core_methods.check_provider(settings.provider_spec(name, provider)):
+                self._report_compiled(problem, ("providers", name))
+        for name, method in config.methods.items():
+            if method.provider is not None and method.provider not in config.providers:
+                continue  # it has been said why
+            made, problems = compile_method(name, method, config.providers)
+            for problem in problems:
+                self._report_compiled(problem, ("methods", name))
+            if made is not None:
+                compiled[name] = made
+        return compiled
+
+    def _report_compiled(self, problem: specs.Problem, near: KeyPath) -> None:
+        try:
+            path = parse_path(problem.path)
+        except ValueError:
+            path = near
+        self.decoder.report(path, mask(problem.message, self.decoder.values_referred), warning=problem.warning)
+
+
+def compile_method(
+    name: str, method: settings.Method, providers: Mapping[str, settings.Provider]
+) -> tuple[core_methods.Method | None, list[specs.Problem]]:
+    """One method, compiled, and what is wrong with it: paths are as in the file. Its provider, if it names one, is there."""
+    provider = None if method.provider is None else settings.provider_spec(method.provider, providers[method.provider])
+    return core_methods.compile_method(settings.method_spec(name, method), provider)
+
+
+def _without_echoes(problems: Iterable[Problem]) -> list[Problem]:
+    """All but the warnings that only echo a mistake: a schema that is wrong is not missing."""
+    mistakes = [problem for problem in problems if not problem.warning]
+
+    def echoes(warning: Problem) -> bool:
+        below = (warning.path, f"{warning.path}.", f"{warning.path}[")
+        return any(
+            mistake.file == warning.file and (mistake.path == below[0] or mistake.path.startswith(below[1:]))
+            for mistake in mistakes
+        )
+
+    return [problem for problem in problems if not problem.warning or not echoes(problem)]
+
+
+def _is_whole(inner: object) -> bool:
+    """Whether a table below a known key is a whole method: `[methods.acme.lookup]` may be one called "acme.lookup"."""
+    return isinstance(inner, dict) and isinstance(inner.get("provider"), str) and isinstance(inner.get("request"), str)
+
+
+def _tables_with(known: Mapping[str, object], table: object, path: KeyPath) -> Iterator[KeyPath]:
+    """Where the nearest tables stand that have a known key."""
+    if not isinstance(table, dict):
+        return
+    if known.keys() & table.keys():
+        yield path
+        return
+    for key, inner in table.items():
+        yield from _tables_with(known, inner, (*path, key))
+
+
+def _merged(under: dict[str, object], over: dict[str, object]) -> dict[str, object]:
+    """`over` where it says something, else `under`; tables in both are merged likewise, but for those that make sense whole only."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = under.get(key)
+        both_tables = isinstance(value, dict) and isinstance(below, dict) and key not in _WHOLE
+        merged[key] = _merged(below, value) if both_tables else value  # type: ignore[arg-type]
+    return merged
+
+
+def _stands(table: object, path: KeyPath) -> bool:
+    for key in path:
+        named = isinstance(table, dict) and key in table
+        numbered = isinstance(table, list) and isinstance(key, int) and key < len(table)
+        if not named and not numbered:
+            return False
+        table = table[key]  # type: ignore[index]
+    return True
+
+
+@cache
+def _homes() -> dict[str, str]:
+    """Keys that only one section has, and that section: for who wrote them elsewhere."""
+    homes: dict[str, list[str]] = {}
+    for section, field in fields_of(Config).items():
+        base = unwrap(field.hint)[2]
+        kind = _NAMED.get(section, base)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            for key in fields_of(kind):
+                homes.setdefault(key, []).append(f"[{section}.NAME]" if section in _NAMED else f"[{section}]")
+    return {key: sections[0] for key, sections in homes.items() if len(sections) == 1}

@@ -1,0 +1,199 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+import trustme
+
+from homing import checks, settings
+from homing.checks import Names
+from homing.forms import Address
+from homing.references import Secret
+from homing.sources import KeyPath, show_path
+
+HASH_A, HASH_B = ("sha256:" + "a" * 64,), ("sha256:" + "b" * 64,)
+
+
+def told(config: settings.Config, providers: set[str] | None = None) -> list[str]:
+    """Every problem as `path: message`, warnings with a ? before them."""
+    found: list[str] = []
+
+    def report(path: KeyPath, message: str, *, warning: bool = False) -> None:
+        found.append(f"{'?' if warning else ''}{show_path(path)}: {message}")
+
+    names = Names(frozenset(config.providers) | (providers or set()), frozenset(config.methods))
+    checks.check(config, names, report)
+    return found
+
+
+def gateway(**keys: object) -> settings.Config:
+    return settings.Config(gateway=settings.Gateway(**keys))  # type: ignore[arg-type]
+
+
+def provider(**keys: object) -> settings.Provider:
+    return settings.Provider(base_url="https://acme.example", **keys)  # type: ignore[arg-type]
+
+
+def method(name: str, **keys: object) -> dict[str, settings.Method]:
+    return {name: settings.Method(provider="acme", request="GET /", **keys)}  # type: ignore[arg-type]
+
+
+PRINCIPALS = {"shop": settings.Principal(api_key_hash=HASH_A, methods=("*",))}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "takes_in"),
+    [
+        ("acme.*", "acme.charge", True),
+        ("acme.*", "acme", False),
+        ("*", "x", True),
+        ("acme.charge", "acme.charge", True),
+        ("a", "ab", False),
+    ],
+)
+def test_a_pattern_is_exact_or_a_beginning(pattern: str, name: str, takes_in: bool) -> None:
+    assert checks.matches(pattern, name) is takes_in
+
+
+def test_nothing_is_wrong_with_the_defaults() -> None:
+    assert told(settings.Config()) == []
+
+
+def test_a_listener_off_loopback_without_principals_is_unwise() -> None:
+    (warning,) = told(gateway(listen=Address("0.0.0.0", 8370)))
+    assert warning.startswith("?gateway.listen: 0.0.0.0:8370 can be reached from other machines and there are no principals")
+    assert not told(settings.Config(gateway=settings.Gateway(listen=Address("0.0.0.0", 8370)), principals=PRINCIPALS))
+
+
+def test_an_admin_listener_off_loopback_is_unwise() -> None:
+    assert told(settings.Config(admin=settings.Admin(listen=Address("::", 8371))))[0].startswith(
+        "?admin.listen: [::]:8371 can be reached"
+    )
+
+
+def test_two_listeners_take_two_ports() -> None:
+    both = Address("127.0.0.1", 9000)
+    config = settings.Config(gateway=settings.Gateway(listen=both), admin=settings.Admin(listen=both))
+    assert told(config) == ["admin.listen: found 127.0.0.1:9000, where gateway.listen listens too; take another port"]
+    free = Address("127.0.0.1", 0)
+    assert not told(settings.Config(gateway=settings.Gateway(listen=free), admin=settings.Admin(listen=free)))
+
+
+def test_what_may_be_held_has_room_for_one_body() -> None:
+    assert told(gateway(held_bytes_max=10))[0].startswith("gateway.held_bytes_max: it is below body_max")
+
+
+def test_a_broker_that_would_listen_is_told_that_it_will_not() -> None:
+    config = settings.Config(broker=settings.Broker(listen="tcp://127.0.0.1:8372"))
+    assert told(config)[0].startswith("?broker.listen: workers in other processes are not part of this version")
+
+
+def test_patterns_that_take_in_nothing_are_unwise() -> None:
+    config = settings.Config(
+        gateway=settings.Gateway(anonymous=("acme.chrage", "*")),
+        principals={"shop": settings.Principal(api_key_hash=HASH_A, methods=("acme.*", "other.*"))},
+        providers={"acme": provider()},
+        methods=method("acme.charge", deadline=30.0),
+    )
+    assert told(config) == [
+        '?gateway.anonymous[0]: "acme.chrage" takes in no method; did you mean "acme.charge"?',
+        '?principals.shop.methods[1]: "other.*" takes in no method',
+    ]
+
+
+def test_a_principal_without_methods_is_unwise() -> None:
+    config = settings.Config(principals={"shop": settings.Principal(api_key_hash=HASH_A)})
+    assert told(config)[0].startswith("?principals.shop.methods: it may call nothing")
+
+
+def test_two_principals_have_two_keys() -> None:
+    keys = {
+        name: settings.Principal(api_key_hash=hashes, methods=("*",)) for name, hashes in (("a", HASH_A), ("b", HASH_B + HASH_A))
+    }
+    assert told(settings.Config(principals=keys)) == ["principals.b.api_key_hash: it is the same as that of principals.a"]
+
+
+def test_a_method_names_a_provider_that_is_there() -> None:
+    methods = {"acme.charge": settings.Method(provider="acne", deadline=30.0)}
+    config = settings.Config(providers={"acme": provider()}, methods=methods)
+    assert told(config) == ['methods."acme.charge".provider: there is no provider "acne"; did you mean "acme"?']
+    assert told(config, {"acne"}) == []
+    assert told(settings.Config(methods={"echo.echo": settings.Method(service="echo", deadline=30.0)})) == []
+
+
+def test_a_deadline_is_at_most_the_longest() -> None:
+    config = settings.Config(providers={"acme": provider()}, methods=method("acme.slow", deadline=400.0))
+    assert 'methods."acme.slow".deadline: found 400s, which is above gateway.deadline.max, 300s' in told(config)
+
+
+def test_a_deadline_longer_than_an_attempt_is_unwise() -> None:
+    acme = {"acme": provider(timeout=settings.ProviderTimeout(attempt=20.0))}
+    (warning,) = told(settings.Config(providers=acme, methods=method("acme.charge", deadline=30.0)))
+    assert warning.startswith(
+        '?methods."acme.charge".deadline: its deadline of 30s is longer than the provider\'s timeout.attempt, 20s'
+    )
+    (warning, _) = told(settings.Config(providers=acme, methods=method("acme.charge")))
+    assert "its deadline, gateway.deadline.default, of 100s is longer" in warning
+    assert not told(settings.Config(providers=acme, methods=method("acme.charge", deadline=20.0)))
+
+
+def test_a_long_deadline_without_heartbeat_is_unwise() -> None:
+    methods = method("acme.slow", deadline=90.0) | method("acme.slower") | method("acme.quick", deadline=60.0)
+    acme = {"acme": provider()}
+    (warning,) = told(settings.Config(providers=acme, methods=methods))
+    assert warning.startswith("?gateway.heartbeat: the deadline of acme.slow (and of 1 more) is 90s")
+    assert not told(settings.Config(gateway=settings.Gateway(heartbeat=20.0), providers=acme, methods=methods))
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pems")
+    authority = trustme.CA()
+    for name in ("a", "b"):
+        made = authority.issue_cert(f"{name}.example")
+        made.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+        made.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
+        made.private_key_and_cert_chain_pem.write_to_path(str(folder / f"{name}.both"))
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    (folder / "junk.pem").write_text("junk")
+    return folder
+
+
+def test_tls_for_callers_takes_a_certificate_and_its_key(pems: Path) -> None:
+    def tls(cert: str, key: str) -> list[str]:
+        paths = [str(pems / name) if name else "" for name in (cert, key)]
+        return told(gateway(tls=settings.GatewayTls(cert=paths[0], key=paths[1])))
+
+    assert tls("a.pem", "a.key") == []
+    assert tls("a.pem", "") == ["gateway.tls.key: it is missing; cert is of no use without it"]
+    assert tls("", "a.key") == ["gateway.tls.cert: it is missing; key is of no use without it"]
+    assert tls("a.pem", "b.key") == ["gateway.tls: the certificate and the key do not belong together"]
+    assert "hold no certificate and private key in PEM" in tls("junk.pem", "a.key")[0]
+
+
+def test_tls_towards_a_provider_takes_files_that_are_what_they_say(pems: Path) -> None:
+    def tls(**names: str) -> list[str]:
+        paths = {key: str(pems / name) for key, name in names.items()}
+        made = settings.ProviderTls(**paths)  # type: ignore[arg-type]
+        return told(settings.Config(providers={"acme": provider(tls=made)}))
+
+    assert tls(ca="ca.pem", client_cert="a.pem", client_key="a.key") == []
+    assert tls(client_cert="a.both") == []
+    assert "providers.acme.tls.ca:" in tls(ca="junk.pem")[0]
+    assert "providers.acme.tls: " in tls(client_cert="a.pem")[0]
+
+
+@pytest.mark.needs("openssl")
+def test_a_key_with_a_passphrase_is_told(pems: Path) -> None:
+    locked = pems / "locked.key"
+    subprocess.run(
+        ["openssl", "pkey", "-aes256", "-passout", "pass:x", "-in", pems / "a.key", "-out", locked],
+        check=True,
+        capture_output=True,
+    )
+    config = gateway(tls=settings.GatewayTls(cert=str(pems / "a.pem"), key=str(locked)))
+    assert told(config) == [f"gateway.tls: the key in {locked} is locked with a passphrase; take one without"]
+
+
+def test_secrets_stay_out_of_what_is_told() -> None:
+    config = settings.Config(providers={"acme": provider(auth=settings.BearerAuth(token=Secret("hunter2")))})
+    assert "hunter2" not in str(told(config)) + repr(config)

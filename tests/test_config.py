@@ -1,0 +1,403 @@
+# ruff: noqa: E501  (a snippet and what is said of it read best on one line)
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from homing import config
+from homing.config import ConfigError, Problem
+from homing.forms import Address
+from homing.references import Secret
+
+PROVIDER = '[providers.acme]\nbase_url = "https://acme.example"\n'
+METHOD = '[methods."acme.find"]\nprovider = "acme"\neffect = "safe"\ndeadline = "30s"\nrequest = "GET /find{?q}"\n'
+PARAMS = '[methods."acme.find".params]\nadditionalProperties = false\nproperties.q.type = "string"\n'
+HASH = "sha256:" + "0f" * 32
+
+
+def written(folder: Path, text: str, name: str = "homing.toml") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def told(folder: Path, text: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    problems = config.check(written(folder, text), environ=environ or {})
+    return [str(problem).replace(f"{folder}/", "") for problem in problems]
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    loaded = config.load(written(tmp_path, ""), environ={})
+    assert loaded == config.Config()
+    assert str(loaded.gateway.listen) == "127.0.0.1:8370"
+    assert loaded.gateway.deadline.max == 300.0
+    assert loaded.broker.held_bytes_max == 512 * 1024**2
+
+
+def test_the_defaults_are_those_of_the_page_that_fixes_them(tmp_path: Path) -> None:
+    """The same values, written out, are the same configuration."""
+    text = """\
+[gateway]
+listen = "127.0.0.1:8370"
+deadline = { default = "100s", max = "300s" }
+body_max = "1MiB"
+batch_length_max = 1000
+in_flight_max = 20000
+held_bytes_max = "512MiB"
+header_bytes_max = "32KiB"
+header_count_max = 100
+timeout = { header = "10s", body = "30s", idle = "75s", write = "10s" }
+heartbeat = ""
+health = true
+drain = { delay = "0s", timeout = "120s" }
+anonymous = []
+origins = []
+tls = { cert = "", key = "" }
+[admin]
+listen = "127.0.0.1:8371"
+[broker]
+listen = ""
+queue_length_max = 10000
+held_bytes_max = "512MiB"
+frame_bytes_max = "16MiB"
+no_worker_after = "5s"
+[providers.acme]
+base_url = "https://api.acme.example/v2"
+timeout = { connect = "3s" }
+in_flight_max = 64
+retry = { attempts_max = 3 }
+breaker = { window = "30s", calls_min = 20, failure_ratio = 0.5, open_for = "15s" }
+response_max = "8MiB"
+error_body_max = "16KiB"
+call_id_header = ""
+proxy = ""
+tls = { ca = "", client_cert = "", client_key = "", min_version = "1.2" }
+"""
+    plain = '[providers.acme]\nbase_url = "https://api.acme.example/v2"\n'
+    assert config.load(written(tmp_path, text), environ={}) == config.load(written(tmp_path, plain, "plain.toml"), environ={})
+
+
+FULL = f"""\
+include = ["providers/*.toml"]      # before the first table
+[gateway]
+heartbeat = "20s"
+anonymous = ["acme.f*"]
+[principals.webshop]
+api_key_hash = ["{HASH}", "{HASH.replace("0", "1")}"]
+methods = ["acme.*"]
+rate = {{ limit = 100, per = "1s", burst = 200 }}
+in_flight_max = 200
+[methods."acme.charge"]
+provider = "acme"
+summary = "Charge a card"
+deadline = "60s"
+request = "POST /accounts/{{account}}/charges{{?expand}}"
+body = {{ amount = "=params.amount", currency = "eur", metadata = "=params.metadata" }}
+result = "body.charge"
+lookup = {{ request = "GET /charges", query = {{ reference = "=call.key" }}, found = "body.data[0]", reserve = "5s" }}
+[methods."acme.charge".params]
+required = ["account", "amount"]
+additionalProperties = false
+properties.account.type = "string"
+properties.expand.type = "string"
+properties.metadata.type = "object"
+properties.amount = {{ type = "integer", minimum = 1 }}
+[methods."acme.find"]
+provider = "acme"
+effect = "safe"
+request = "GET /charges{{?account}}"
+params = "schemas/find.json"
+"""
+ACME = """\
+[providers.acme]
+base_url = "https://api.acme.example/v2"
+auth = { type = "bearer", token = "env:ACME_TOKEN" }
+headers = { Accept = "application/json", X-Shop = "file:shop" }
+timeout = { connect = "3s", attempt = "120s" }
+rate = { limit = 600, per = "1m", burst = 50 }
+request_id_header = "request-id"
+[providers.acme.defaults]
+effect = "keyed"
+idempotency_key = { header = "Idempotency-Key", lifetime = "24h", required = false, scope = "principal" }
+lookup = { request = "GET /other", reserve = "9s" }
+[[providers.acme.answers]]
+when = "status == `429` && body.error.code == 'spend_limit'"
+is = "refused"
+"""
+
+
+def full(folder: Path) -> Path:
+    written(folder, ACME, "providers/acme.toml")
+    written(folder, "shop-17\n", "providers/shop")
+    written(folder, '{"additionalProperties": false, "properties": {"account": {"type": "string"}}}', "schemas/find.json")
+    return written(folder, FULL)
+
+
+def test_a_whole_configuration_is_read(tmp_path: Path) -> None:
+    reading = config.read(full(tmp_path), environ={"ACME_TOKEN": "t0ken"})
+    assert reading.problems == ()
+    assert reading.config is not None
+    acme = reading.config.providers["acme"]
+    assert acme.rate is not None
+    assert (acme.rate.limit, acme.rate.per, acme.rate.burst_or_limit) == (600, 60.0, 50)
+    assert acme.auth is not None
+    assert getattr(acme.auth, "token", None) == Secret("t0ken")
+    assert acme.headers["X-Shop"] == "shop-17"
+    assert reading.referred == {"t0ken", "shop-17"}
+    assert not any(secret in repr(reading) for secret in reading.referred)
+    principal = reading.config.principals["webshop"]
+    assert principal.api_key_hash == (HASH, HASH.replace("0", "1"))
+
+
+def test_defaults_are_merged_under_each_method(tmp_path: Path) -> None:
+    loaded = config.load(full(tmp_path), environ={"ACME_TOKEN": "t0ken"})
+    charge, find = loaded.methods["acme.charge"], loaded.methods["acme.find"]
+    assert charge.effect == "keyed"
+    assert find.effect == "safe"
+    assert charge.idempotency_key is not None
+    assert charge.idempotency_key.header == "Idempotency-Key"
+    assert charge.lookup is not None
+    assert (charge.lookup.request, charge.lookup.reserve, charge.lookup.found) == ("GET /charges", 5.0, "body.data[0]")
+    assert find.lookup is not None
+    assert (find.lookup.request, find.lookup.reserve) == ("GET /other", 9.0)
+    assert find.params == {"additionalProperties": False, "properties": {"account": {"type": "string"}}}
+
+
+def test_methods_are_compiled(tmp_path: Path) -> None:
+    loaded = config.load(full(tmp_path), environ={"ACME_TOKEN": "t0ken"})
+    compiled = config.compile_methods(loaded)
+    assert set(compiled) == {"acme.charge", "acme.find"}
+    assert compiled["acme.charge"].key_header == "Idempotency-Key"
+    assert compiled["acme.charge"].deadline_s == 60.0
+    assert config.read(full(tmp_path), environ={"ACME_TOKEN": "x"}).methods.keys() == compiled.keys()
+
+
+def test_schemas_and_answers_in_defaults_are_taken_whole(tmp_path: Path) -> None:
+    text = f"""{PROVIDER}
+[providers.acme.defaults]
+effect = "safe"
+deadline = "9s"
+headers = {{ X-A = "a", X-B = "b" }}
+answers = [{{ when = "status == `200`", is = "ok" }}]
+params = {{ additionalProperties = false, properties.a.type = "string" }}
+[methods.x]
+provider = "acme"
+request = "GET /{{?b}}"
+headers = {{ X-B = "c" }}
+answers = []
+params = {{ additionalProperties = false, properties.b.type = "string" }}
+[methods.y]
+provider = "acme"
+request = "GET /{{?a}}"
+"""
+    loaded = config.load(written(tmp_path, text), environ={})
+    x, y = loaded.methods["x"], loaded.methods["y"]
+    assert x.params == {"additionalProperties": False, "properties": {"b": {"type": "string"}}}
+    assert x.headers == {"X-A": "a", "X-B": "c"}
+    assert x.answers == ()
+    assert y.params == {"additionalProperties": False, "properties": {"a": {"type": "string"}}}
+    assert len(y.answers) == 1
+
+
+def test_the_environment_and_the_command_line_override_where_to_listen(tmp_path: Path) -> None:
+    path = written(tmp_path, '[gateway]\nlisten = "127.0.0.1:1"\n')
+    environ = {"HOMING_LISTEN": "127.0.0.1:2"}
+    assert config.load(path, environ={}).gateway.listen == Address("127.0.0.1", 1)
+    assert config.load(path, environ=environ).gateway.listen == Address("127.0.0.1", 2)
+    assert config.load(path, listen="127.0.0.1:3", environ=environ).gateway.listen == Address("127.0.0.1", 3)
+
+
+@pytest.mark.parametrize(("listen", "name"), [("8370", "--listen"), (None, "HOMING_LISTEN")])
+def test_an_override_that_is_no_address_is_told(tmp_path: Path, listen: str | None, name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config.load(written(tmp_path, ""), listen=listen, environ={"HOMING_LISTEN": "8370"})
+    assert str(raised.value) == f'{name}: found "8370", expected an address such as "127.0.0.1:8370": the port is missing'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        # names that need quotes
+        ("[methods.acme.charge]\nprovider = 'x'", 'methods.acme.charge: dots without quotes make tables within tables; write [methods."acme.charge"]'),
+        ("[methods.acme.charge.params]\nrequired = []", 'methods.acme.charge: dots without quotes'),
+        ("[methods.acme.v1.charge]\nprovider = 'x'", 'methods.acme.v1.charge: dots without quotes make tables within tables; write [methods."acme.v1.charge"]'),
+        ('[methods.acme.lookup]\nprovider = "x"\nrequest = "GET /"', 'methods.acme.lookup: dots without quotes make tables within tables; write [methods."acme.lookup"]'),
+        ('[providers.api.acme]\nbase_url = "https://x.example"', 'providers.api.acme: dots without quotes make tables within tables; write [providers."api.acme"]'),
+        ("[principals.shop.eu]\nmethods = []", 'principals.shop.eu: dots without quotes make tables within tables; write [principals."shop.eu"]'),
+        # include in the wrong place
+        ('[gateway]\ninclude = ["x.toml"]', "gateway.include: include must stand before the first table; after [gateway] it became a key of that table"),
+        ('[methods."a.b"]\ninclude = ["x.toml"]', 'methods."a.b".include: include must stand before the first table'),
+        ('[principals]\ninclude = ["x.toml"]', "principals.include: include must stand before the first table"),
+        # unknown keys
+        ("[gatway]", 'gatway: this key is unknown; did you mean "gateway"?'),
+        ("[gateway]\nlistn = 1", 'gateway.listn: this key is unknown; did you mean "listen"?'),
+        ("[gateway]\nbase_url = 1", "gateway.base_url: this key is unknown here; it belongs into [providers.NAME]"),
+        ("[admin]\nheartbeat = 1", "admin.heartbeat: this key is unknown here; it belongs into [gateway]"),
+        ("listen = 1", "listen: this key is unknown; the keys here are include, gateway,"),
+        (f"{PROVIDER}[providers.acme.timeout]\ntotal = 1", "providers.acme.timeout.total: this key is unknown; the keys here are connect, attempt"),
+        (f"{PROVIDER}[providers.acme.timeouts]\nconnect = 1", 'providers.acme.timeouts: this key is unknown; did you mean "timeout"?'),
+        (f'{PROVIDER}{METHOD}lookups = {{ request = "GET /" }}', 'methods."acme.find".lookups: this key is unknown; did you mean "lookup"?'),
+        # tables
+        ("gateway = 5", "gateway: found 5, expected a table"),
+        ("methods = 5", "methods: found 5, expected tables such as [methods.NAME]"),
+        ("[[methods]]", "methods: found a list, expected tables such as [methods.NAME]"),
+        ("[methods]\nx = 5", "methods.x: found 5, expected a table"),
+        # names
+        ('[methods."acme.*"]', 'methods."acme.*": found the key "acme.*", expected a method\'s name such as "acme.charge": * is for patterns'),
+        ('[methods."rpc.x"]', 'methods."rpc.x": found the key "rpc.x"'),
+        ('[providers."a\\nb"]', 'providers."a\\nb": found the key "a\\nb", expected a name: it has a line break'),
+        # values
+        ('[gateway]\ndeadline = { default = "60x" }', 'gateway.deadline.default: found "60x", expected a duration such as "60s": "x" is no unit'),
+        ("[gateway]\ndrain = { delay = 5 }", 'gateway.drain.delay: found 5, expected a duration such as "60s": the unit is missing; did you mean "5s"?'),
+        ('[gateway]\nbody_max = "1mib"', 'gateway.body_max: found "1mib", expected a size such as "1MiB": write "1MiB"'),
+        ('[gateway]\ntimeout = { header = "0s" }', 'gateway.timeout.header: found "0s", expected a duration such as "60s" above 0s'),
+        ('[gateway]\ndeadline = { default = "400s" }', "gateway.deadline: default, 400s, is above max, 300s"),
+        ('[gateway]\ntls = { cert = "nope.pem" }', 'gateway.tls.cert: found "nope.pem", expected the path of a file that can be read'),
+        ('[principals.x]\napi_key_hash = "hk_secret"', 'principals.x.api_key_hash: found a string, expected "sha256:" and 64 hexadecimal digits'),
+        ("[principals.x]", 'principals.x.api_key_hash: it is missing; expected "sha256:"'),
+        ("[providers.x]", "providers.x.base_url: it is missing; expected a URL such as"),
+        (f'{PROVIDER}auth = {{ type = "bearer" }}', 'providers.acme.auth.token: it is missing; expected a string, best as a reference'),
+        (f'{PROVIDER}auth = {{ type = "baerer" }}', 'providers.acme.auth.type: found "baerer", expected "bearer", "basic", "header", "query"'),
+        (f'{PROVIDER}auth = {{ type = "bearer", token = "env:NOPE" }}', "providers.acme.auth.token: the environment variable NOPE is not set"),
+        (f'{PROVIDER}auth = {{ type = "oauth2_client_credentials", token_url = "x" }}', 'providers.acme.auth.token_url: found "x", expected a URL'),
+        (f'{PROVIDER}headers = {{ "X Key" = "a" }}', 'providers.acme.headers."X Key": found the key "X Key", expected a header\'s name'),
+        (f"{PROVIDER}breaker = {{ failure_ratio = 50 }}", "providers.acme.breaker.failure_ratio: found 50, expected a number above 0 up to 1"),
+        (f'{PROVIDER}tls = {{ min_version = "1.1" }}', 'providers.acme.tls.min_version: found "1.1", expected "1.2" or "1.3"'),
+        (f'{PROVIDER}[[providers.acme.answers]]\nwhen = "status"\nis = "fine"', 'providers.acme.answers[0].is: found "fine", expected "ok", "refused", "throttled", "denied" or "failed"'),
+        (f"{PROVIDER}[providers.acme.defaults]\neffekt = 1", 'providers.acme.defaults.effekt: this key is unknown; did you mean "effect"?'),
+        (f"{PROVIDER}[providers.acme.defaults]\nprovider = 'x'", "providers.acme.defaults.provider: a provider's defaults are for its own methods"),
+        (f"{PROVIDER}defaults = 5", "providers.acme.defaults: found 5, expected a table"),
+        (f'{PROVIDER}{METHOD}{PARAMS.replace("acme.find", "acme.fnd")}', 'methods."acme.fnd"'),
+        (METHOD, 'methods."acme.find".provider: there is no provider "acme"'),
+        (f'{PROVIDER}{METHOD}params = "nope.json"', 'methods."acme.find".params: found "nope.json", expected a JSON Schema as a table, or the path of a JSON file'),
+        (f'{PROVIDER}{METHOD}effect_ = 1', 'methods."acme.find".effect_: this key is unknown; did you mean "effect"?'),
+        # what compiling finds
+        (f'{PROVIDER}{METHOD.replace("{?q}", "{q")}{PARAMS}', 'methods."acme.find".request: '),
+        (f'{PROVIDER}{METHOD}result = "body.["\n{PARAMS}', 'methods."acme.find".result: '),
+        (f'{PROVIDER}{METHOD}{PARAMS.replace("string", "strnig")}', 'methods."acme.find".params'),
+        (f'{PROVIDER}[[providers.acme.answers]]\nwhen = "nope(body)"\nis = "ok"', "providers.acme.answers[0].when: "),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_file_and_path(tmp_path: Path, text: str, says: str) -> None:
+    found = told(tmp_path, text)
+    assert any(problem.startswith(f"homing.toml: {says}") for problem in found), found
+    with pytest.raises(ConfigError):
+        config.load(tmp_path / "homing.toml", environ={})
+
+
+def test_an_unquoted_name_is_told_once_and_nothing_else_of_it(tmp_path: Path) -> None:
+    text = f"{PROVIDER}[methods.acme.a]\nprovider = 'acme'\nxx = 1\n[methods.acme.b]\nsummary = ''\n[methods.acme]\nprovider = 'acme'\n"
+    found = told(tmp_path, text)
+    assert sum("dots without quotes" in problem for problem in found) == 2
+    assert not any("xx" in problem for problem in found)
+
+
+def test_all_mistakes_are_told_in_one_run_in_the_order_of_the_files(tmp_path: Path) -> None:
+    written(tmp_path, '[providers.acme]\nbase_url = "x"\n', "b.toml")
+    text = 'include = ["b.toml"]\n[methods.m]\nprovider = "acme"\nsummary = 1\n[gateway]\nheartbeat = "20s"\nhealth = 1\n[admin]\nlisten = 1\n'
+    assert [problem.partition(": found")[0] for problem in told(tmp_path, text)] == [
+        "homing.toml: methods.m.summary",
+        "homing.toml: gateway.health",
+        "homing.toml: admin.listen",
+        "b.toml: providers.acme.base_url",
+    ]
+
+
+def test_a_syntax_error_is_told_alone(tmp_path: Path) -> None:
+    assert told(tmp_path, "[gateway]\nlistn = 1\nheartbeat = 20s\n") == [
+        'homing.toml: line 3, column 15: a text needs quotes: "20s"'
+    ]
+
+
+def test_what_stands_in_two_files_is_a_mistake_in_the_second(tmp_path: Path) -> None:
+    written(tmp_path, f"[gateway]\n{PROVIDER}{METHOD}{PARAMS}", "b.toml")
+    text = f'include = ["b.toml"]\n[gateway]\nhealth = true\n{PROVIDER}{METHOD}{PARAMS}'
+    assert told(tmp_path, text) == [
+        "b.toml: gateway: it stands in homing.toml too, line 2; one of the two has to go",
+        "b.toml: providers.acme: it stands in homing.toml too, line 4; one of the two has to go",
+        'b.toml: methods."acme.find": it stands in homing.toml too, line 6; one of the two has to go',
+    ]
+
+
+def test_a_mistake_in_defaults_is_told_where_it_stands_and_once(tmp_path: Path) -> None:
+    provider = (
+        '[providers.acme]\nbase_url = "https://acme.example"\n[providers.acme.defaults]\ndeadline = "60x"\nresult = "body.["\n'
+    )
+    written(tmp_path, provider + 'params = "../nope.json"\n', "deep/acme.toml")
+    methods = METHOD.replace('deadline = "30s"\n', "")
+    text = f'include = ["deep/acme.toml"]\n[gateway]\nheartbeat = "20s"\n{methods}{methods.replace("acme.find", "acme.seek")}'
+    found = told(tmp_path, text)
+    assert all(problem.startswith("deep/acme.toml: providers.acme.defaults.") for problem in found), found
+    assert sum(".deadline:" in problem for problem in found) == 1
+    assert sum(".params:" in problem for problem in found) == 1
+
+
+def test_a_compiled_mistake_in_defaults_is_told_where_it_stands(tmp_path: Path) -> None:
+    text = f'{PROVIDER}[providers.acme.defaults]\nresult = "body.["\nlookup = {{ found = "body" }}\n{METHOD}{PARAMS}'
+    assert [problem.partition(": ")[2].partition(":")[0] for problem in told(tmp_path, text)] == [
+        "providers.acme.defaults.result",
+        'methods."acme.find".lookup.request',
+    ]
+
+
+def test_a_warning_is_left_out_where_there_is_a_mistake(tmp_path: Path) -> None:
+    """No "without a schema" where the schema was only misspelt, no "without a lookup" where the lookup lacks something."""
+    text = METHOD.replace("safe", "once") + 'params = "nope.json"\nlookup = {}\n'
+    assert [problem.partition(": ")[2].partition(":")[0] for problem in told(tmp_path, PROVIDER + text)] == [
+        'methods."acme.find".params',
+        'methods."acme.find".lookup.request',
+    ]
+
+
+def test_paths_count_from_the_file_that_names_them(tmp_path: Path) -> None:
+    written(tmp_path, f'{PROVIDER}[providers.acme.defaults]\nparams = "find.json"\n', "deep/acme.toml")
+    written(tmp_path, '{"additionalProperties": false, "properties": {"q": {"type": "string"}}}', "deep/find.json")
+    text = f'include = ["deep/acme.toml"]\n{METHOD}'
+    assert told(tmp_path, text) == []
+    assert config.load(tmp_path / "homing.toml", environ={}).methods["acme.find"].params is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[gateway]\nlisten = "0.0.0.0:8370"', "gateway.listen: warning: 0.0.0.0:8370 can be reached"),
+        (f"{PROVIDER}{METHOD}{PARAMS.replace('additionalProperties = false', '')}", 'methods."acme.find".params: warning: '),
+        (f"{PROVIDER}{METHOD}", 'methods."acme.find".params: warning: '),
+        (f'{PROVIDER}timeout = {{ attempt = "20s" }}\n{METHOD}{PARAMS}', 'methods."acme.find".deadline: warning: '),
+        (f"{PROVIDER}{METHOD.replace('30s', '61s')}{PARAMS}", "gateway.heartbeat: warning: "),
+        (f"{PROVIDER}{METHOD.replace('safe', 'once')}{PARAMS}", 'methods."acme.find".lookup: warning: '),
+        (f'[principals.x]\napi_key_hash = "{HASH}"', "principals.x.methods: warning: "),
+        ('include = ["nope/*.toml"]', 'include[0]: warning: "nope/*.toml" matches no file'),
+    ],
+)
+def test_what_is_unwise_is_told_and_does_no_harm(tmp_path: Path, text: str, says: str) -> None:
+    found = told(tmp_path, text)
+    assert [problem.startswith(f"homing.toml: {says}") for problem in found] == [True], found
+    assert isinstance(config.load(tmp_path / "homing.toml", environ={}), config.Config)
+
+
+def test_values_of_references_stay_out_of_what_is_told(tmp_path: Path) -> None:
+    environ = {"A": "hunter2hunter2", "B": "body.[hunter2"}
+    text = f'{PROVIDER}proxy = "env:A"\nauth = {{ type = "header", name = "env:A\\n", value = "env:A" }}\n{METHOD}result = "env:B"\n{PARAMS}'
+    problems = config.check(written(tmp_path, text), environ=environ)
+    assert len(problems) >= 2
+    assert "hunter2" not in str(problems)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file; `homing init` writes one"):
+        config.load(tmp_path / "homing.toml")
+
+
+def test_a_configuration_that_was_changed_by_hand_may_not_compile(tmp_path: Path) -> None:
+    loaded = config.load(full(tmp_path), environ={"ACME_TOKEN": "x"})
+    loaded.methods["acme.find"] = type(loaded.methods["acme.find"])(provider="acme", request="GET /{")
+    with pytest.raises(ConfigError) as raised:
+        config.compile_methods(loaded)
+    assert isinstance(raised.value.problems[0], Problem)
+
+
+def test_a_path_that_cannot_be_read_back_is_told_of_its_table(tmp_path: Path) -> None:
+    text = '[providers."a\\"b"]\nbase_url = "https://acme.example"\nheaders = { A = "=nope(" }\n'
+    assert told(tmp_path, text)[0].startswith('homing.toml: providers."a\\"b"')
