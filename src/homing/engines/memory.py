@@ -12,25 +12,25 @@ from homing.core.machine import Action, Event, Machine, Peer, PeerFound, PeerLos
 from homing.core.messages import Message
 
 Act: TypeAlias = Callable[[Action], None]
+Handle: TypeAlias = Callable[[Event, float], list[Action]]
 
 
 class Memory:
     """Joins any number of machines by address. `elsewhere` takes the messages for addresses that are not here; None loses them."""
 
-    __slots__ = ("_acts", "_elsewhere", "_flushing", "_machines", "_queue", "_straight")
+    __slots__ = ("_elsewhere", "_flushing", "_machines", "_queue", "_rooms")
 
     def __init__(self, elsewhere: Callable[[Peer, Peer, Message], None] | None = None) -> None:
         self._machines: dict[Peer, Machine] = {}
-        self._acts: dict[Peer, Act] = {}
+        self._rooms: dict[Peer, tuple[Handle, Act, dict[type, Peer]]] = {}
         self._queue: deque[tuple[Peer, Event]] = deque()
-        self._straight: dict[tuple[Peer, type], Peer] = {}
         self._elsewhere = elsewhere
         self._flushing = False
 
     def attach(self, address: Peer, machine: Machine, act: Act) -> None:
         """From now on messages for `address` go to `machine`, and `act` does what it wants done beside messages."""
         self._machines[address] = machine
-        self._acts[address] = act
+        self._rooms[address] = (machine.handle, act, {})
 
     def connect(self, one: Peer, other: Peer, now: float) -> None:
         """Tell both that the other is there."""
@@ -40,13 +40,13 @@ class Memory:
     def detach(self, address: Peer, now: float) -> None:
         """Take a machine out and tell the others; what was on its way to it is lost."""
         del self._machines[address]
-        del self._acts[address]
+        del self._rooms[address]
         for other in list(self._machines):
             self.feed(other, PeerLost(address), now)
 
     def straight(self, kind: type, sender: Peer, to: Peer) -> None:
         """Messages of this kind go from `sender` to `to`, whomever they name: what a broker would only pass on need not pass it."""
-        self._straight[sender, kind] = to
+        self._rooms[sender][2][kind] = to
 
     def feed(self, address: Peer, event: Event, now: float) -> None:
         """Give one event to a machine, and deliver until nothing is left, what delivery brings about included."""
@@ -55,23 +55,24 @@ class Memory:
         if self._flushing:
             return
         self._flushing = True
-        machines, straight = self._machines, self._straight
+        rooms = self._rooms
         try:
             while queue:
                 here, happened = queue.popleft()
-                machine = machines.get(here)
-                if machine is None:
+                room = rooms.get(here)
+                if room is None:
                     continue
-                for action in machine.handle(happened, now):
+                handle, act, straight = room
+                for action in handle(happened, now):
                     if type(action) is Send:
                         message = action.message
-                        there = straight.get((here, type(message))) or action.peer
-                        if there in machines:
+                        there = straight.get(type(message), action.peer) if straight else action.peer
+                        if there in rooms:
                             queue.append((there, Received(here, message)))
                         elif self._elsewhere is not None:
                             self._elsewhere(here, there, message)
                     else:
-                        self._acts[here](action)
+                        act(action)
         finally:
             self._flushing = False
 

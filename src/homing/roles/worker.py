@@ -1,0 +1,150 @@
+"""The worker's hands: what its machine starts, they ask of the provider, and say how it ended."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from homing.core import jsonrpc
+from homing.core.exchange import ExchangeFailed, ExchangeResult, HttpResponse
+from homing.core.machine import Action, Event, Finished, Prepare, Prepared, Start, Stop
+from homing.core.methods import Method
+from homing.core.specs import CallInfo, MappingError
+from homing.edges.provider import Provider, Running
+from homing.errors import Outcome, ParamError, failure
+
+if TYPE_CHECKING:
+    from homing.edges.credentials import Credentials
+
+
+class Remote(msgspec.Struct, frozen=True):
+    """One provider as the worker reaches it. `request_id_header` is lower-case, "" for none."""
+
+    name: str
+    edge: Provider
+    credentials: "Credentials | None"
+    request_id_header: str = ""
+
+
+class Hands:
+    """Does what the worker's machine asks for. `feed` takes the events that come of it."""
+
+    feed: Callable[[Event], None]
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        remotes: Mapping[str, Remote],
+        *,
+        fault: Callable[[str, BaseException], None],
+        soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.methods = methods
+        self.remotes = remotes
+        self.running: dict[tuple[bytes, int], _Asking] = {}
+        self.fault = fault
+        self.soon = soon
+
+    def act(self, action: Action) -> None:
+        """Start, stop, or have an access token ready."""
+        if type(action) is Start:
+            _Asking(self, action).begin()
+        elif type(action) is Stop:
+            asking = self.running.get((action.call_id, action.number))
+            if asking is not None and asking.running is not None:
+                asking.running.cancel()
+        elif type(action) is Prepare:
+            self._prepare(action)
+
+    def _prepare(self, prepare: Prepare) -> None:
+        credentials = self.remotes[prepare.provider].credentials
+
+        def prepared(problem: str | None) -> None:
+            self.feed(Prepared(prepare.call_id, problem))
+
+        if credentials is None or credentials.ready(time.monotonic()):
+            self.soon(lambda: prepared(None))
+        else:
+            credentials.prepare(prepare.deadline, prepared)
+
+
+class _Asking:
+    """One exchange under way: from Start to Finished, whatever happens between."""
+
+    __slots__ = ("_hands", "_method", "_remote", "_start", "running")
+
+    def __init__(self, hands: Hands, start: Start) -> None:
+        self._hands = hands
+        self._start = start
+        self._method = hands.methods[start.method]
+        self._remote = hands.remotes[start.provider]
+        self.running: Running | None = None
+
+    def begin(self) -> None:
+        """Render the request and hand it to the edge. What fails here is proven no: not a byte has left."""
+        start, remote = self._start, self._remote
+        self._hands.running[start.call_id, start.number] = self
+        try:
+            params = jsonrpc.decode_value(start.body) if start.body else None
+            key = self._method.provider_key(start.principal, start.key)
+            call = CallInfo(start.call_id.hex(), key, start.principal, start.attempt)
+            if start.lookup:
+                request = self._method.render_lookup(params, call)
+            else:
+                request = self._method.render(params, start.body, call)
+            if remote.credentials is not None:
+                request = remote.credentials.apply(request)
+            self.running = remote.edge.exchange(request, start.deadline, start.effect == "once" and not start.lookup, self.done)
+        except MappingError as error:
+            errors = (ParamError(error.path, error.message),)
+            self._later(failure("invalid_params", error.message, errors=errors, again=False))
+        except Exception as error:
+            self._hands.fault(start.method, error)
+            self._later(failure("internal_error", "The request could not be made.", executed="no", again=False))
+
+    def _later(self, outcome: Outcome) -> None:
+        self._hands.soon(lambda: self._finish(outcome, None))
+
+    def done(self, result: ExchangeResult) -> None:
+        """The edge says how the exchange ended."""
+        try:
+            if isinstance(result, HttpResponse):
+                outcome = self._read(result)
+                header = self._remote.request_id_header
+                self._finish(outcome, result.headers.get(header) if header else None)
+            else:
+                self._finish(self._read_failure(result), None)
+        except Exception as error:
+            self._hands.fault(self._start.method, error)
+            self._finish(failure("internal_error", "The provider's answer could not be read."), None)
+
+    def _read(self, response: HttpResponse) -> Outcome:
+        if self._start.lookup:
+            found = self._method.interpret_lookup(response)
+            if found is None:
+                return failure("provider_failed", "The lookup did not find the call.")
+            return Outcome(reason="ok", executed="yes", result=found, status=response.status)
+        outcome = self._method.interpret(response, time.time())
+        credentials = self._remote.credentials
+        if outcome.reason == "provider_denied" and credentials is not None and credentials.refused():
+            outcome.again = True
+        return outcome
+
+    def _read_failure(self, failed: ExchangeFailed) -> Outcome:
+        reason, message = failed.reason, failed.message
+        if reason == "timed_out":
+            late = self._start.late
+            if late == "provider_timeout" and failed.executed == "no":
+                return failure("provider_unreachable", message)
+            if late == "provider_timeout":
+                return failure(late, f"Provider {self._start.provider!r} took longer than its timeout.attempt.")
+            return failure(late, "The deadline passed while the provider was being asked.", executed=failed.executed)
+        outcome = failure(reason, message, executed=failed.executed)
+        outcome.status = failed.status
+        return outcome
+
+    def _finish(self, outcome: Outcome, request_id: str | None) -> None:
+        start = self._start
+        if self._hands.running.pop((start.call_id, start.number), None) is not None:
+            self._hands.feed(Finished(start.call_id, start.number, outcome, request_id))

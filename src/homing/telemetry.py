@@ -1,0 +1,254 @@
+"""What a process tells its operators: one log line a call, counters, durations. Params, results and keys are never among it.
+
+Lines are encoded as they happen and written by a thread of their own, for whoever reads the log may stop reading, and callers must
+not wait for that. What does not fit is dropped and counted.
+"""
+
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from homing.errors import Outcome
+
+BUFFER_BYTES_MAX = 64 * 1024 * 1024
+BUCKETS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 90.0, 120.0, 300.0)
+METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class CallLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One settled call, as the log has it. Times are milliseconds."""
+
+    time: str
+    event: str
+    call_id: str
+    method: str
+    reason: str
+    executed: str
+    duration_ms: float
+    principal: str = ""
+    attempts: int = 0
+    status: int | None = None
+    abandoned: bool = False
+    notification: bool = False
+
+
+class Log:
+    """Structured lines on one file descriptor: JSON, or for people if it is a terminal."""
+
+    def __init__(self, fd: int = 2, *, human: bool | None = None) -> None:
+        self.human = os.isatty(fd) if human is None else human
+        self.dropped = 0
+        self._color = self.human and "NO_COLOR" not in os.environ
+        self._fd = fd
+        self._encode = msgspec.json.Encoder().encode
+        self._pending: list[bytes] = []
+        self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._queued_bytes = 0
+        self._wake: Callable[[], object] | None = None
+        self._second = 0
+        self._stamp = ""
+        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
+
+    def flush_with(self, soon: Callable[[], object] | None) -> None:
+        """`soon` is called once after the first line since the last `flush`, and should see to it that `flush` is called."""
+        self._wake = soon
+
+    def call(
+        self,
+        call_id: str,
+        method: str,
+        principal: str,
+        outcome: Outcome,
+        duration_s: float,
+        *,
+        abandoned: bool = False,
+        notification: bool = False,
+    ) -> None:
+        """The line of one settled call."""
+        line = CallLine(
+            self._now(),
+            "call",
+            call_id,
+            method,
+            outcome.reason,
+            outcome.executed,
+            round(duration_s * 1000, 1),
+            principal,
+            len(outcome.attempts),
+            outcome.status,
+            abandoned,
+            notification,
+        )
+        self._add(self._for_people(line) if self.human else self._encode(line))
+
+    def event(self, event: str, message: str, *, level: str = "info", **fields: object) -> None:
+        """Anything else that operators should know."""
+        if self.human:
+            rest = " ".join(f"{name}={value}" for name, value in fields.items())
+            mark = {"warning": "\x1b[33m", "error": "\x1b[31m"}.get(level, "") if self._color else ""
+            end = "\x1b[0m" if mark else ""
+            self._add(f"{self._now()[11:19]} {mark}{message}{end} {rest}".rstrip().encode())
+        else:
+            self._add(self._encode({"time": self._now(), "level": level, "event": event, "message": message, **fields}))
+
+    def flush(self) -> None:
+        """Hand what is pending to the writer."""
+        if not self._pending:
+            return
+        chunk = b"\n".join(self._pending) + b"\n"
+        if self._queued_bytes + len(chunk) > BUFFER_BYTES_MAX:
+            self.dropped += len(self._pending)
+        else:
+            self._queued_bytes += len(chunk)
+            self._chunks.put(chunk)
+        self._pending = []
+
+    def close(self) -> None:
+        """Write what is left, waiting at most a second for a reader that has stopped."""
+        self._wake = None
+        self.flush()
+        self._chunks.put(None)
+        self._writer.join(timeout=1.0)
+
+    def _add(self, line: bytes) -> None:
+        self._pending.append(line)
+        if len(self._pending) == 1 and self._wake is not None:
+            self._wake()
+        elif self._wake is None:
+            self.flush()
+
+    def _write(self) -> None:
+        while (chunk := self._chunks.get()) is not None:
+            view = memoryview(chunk)
+            try:
+                while view:
+                    view = view[os.write(self._fd, view) :]
+            except OSError:  # the reader is gone: nobody is left to tell
+                self.dropped += 1
+            self._queued_bytes -= len(chunk)
+
+    def _now(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
+
+    def _for_people(self, line: CallLine) -> bytes:
+        good = line.reason == "ok"
+        mark = ("\x1b[32m" if good else "\x1b[33m" if line.executed == "no" else "\x1b[31m") if self._color else ""
+        end = "\x1b[0m" if mark else ""
+        executed = "" if good else f" executed: {line.executed}"
+        attempts = f" {line.attempts} attempts" if line.attempts > 1 else ""
+        who = f" {line.principal}" if line.principal else ""
+        gone = " (caller gone)" if line.abandoned else ""
+        text = f"{line.time[11:23]} {line.method} {mark}{line.reason}{end}{executed} {line.duration_ms:g} ms{attempts}{who}{gone} {line.call_id}"
+        return text.encode()
+
+
+class LogHandler(logging.Handler):
+    """Lets what libraries log through the standard module come out as lines of ours."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record, its traceback included."""
+        text = record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        self._log.event("log", text, level=record.levelname.lower(), logger=record.name)
+
+
+class Metrics:
+    """Counters that cost a dictionary look-up, read only when somebody asks for them."""
+
+    def __init__(self) -> None:
+        self.calls: dict[tuple[str, str, str], int] = {}
+        self.durations: dict[str, list[float]] = {}
+        self.gauges: dict[str, tuple[str, Callable[[], float | dict[str, float]]]] = {}
+        self.counters: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def count(self, method: str, outcome: Outcome, duration_s: float) -> None:
+        """One settled call. Unknown methods are counted under "", or callers could make names without end."""
+        key = (method, outcome.reason, outcome.executed)
+        self.calls[key] = self.calls.get(key, 0) + 1
+        buckets = self.durations.get(method)
+        if buckets is None:
+            buckets = self.durations[method] = [0.0] * (len(BUCKETS_S) + 2)
+        for index, bound in enumerate(BUCKETS_S):
+            if duration_s <= bound:
+                buckets[index] += 1
+                break
+        else:
+            buckets[len(BUCKETS_S)] += 1
+        buckets[-1] += duration_s
+
+    def gauge(self, name: str, meaning: str, read: Callable[[], float | dict[str, float]]) -> None:
+        """A value read when asked for; a dict gives one for each `name`."""
+        self.gauges[name] = (meaning, read)
+
+    def counter(self, name: str, meaning: str, read: Callable[[], float]) -> None:
+        """A count that something else keeps."""
+        self.counters[name] = (meaning, read)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """For the registry."""
+        calls = CounterMetricFamily("homing_calls", "Settled calls.", labels=("method", "reason", "executed"))
+        for labels, count in self.calls.items():
+            calls.add_metric(labels, count)
+        yield calls
+        yield self._histogram()
+        for name, (meaning, read) in self.gauges.items():
+            yield from _gauge(name, meaning, read())
+        for name, (meaning, read_count) in self.counters.items():
+            yield CounterMetricFamily(name, meaning, value=read_count())
+
+    def describe(self) -> Iterable[Metric]:
+        """For the registry: nothing is known before it is asked for."""
+        return []
+
+    def _histogram(self) -> HistogramMetricFamily:
+        family = HistogramMetricFamily("homing_call_duration_seconds", "From admission to settlement.", labels=("method",))
+        for method, counts in self.durations.items():
+            total = 0.0
+            buckets: list[tuple[str, float]] = []
+            for bound, count in zip((*BUCKETS_S, "+Inf"), counts, strict=False):
+                total += count
+                buckets.append((str(bound), total))
+            family.add_metric([method], buckets, sum_value=counts[-1])
+        return family
+
+
+def _gauge(name: str, meaning: str, value: float | dict[str, float]) -> Iterator[Metric]:
+    if isinstance(value, dict):
+        family = GaugeMetricFamily(name, meaning, labels=("name",))
+        for label, each in value.items():
+            family.add_metric([label], each)
+        yield family
+    else:
+        yield GaugeMetricFamily(name, meaning, value=value)
+
+
+def to_stderr(*, human: bool | None = None) -> Log:
+    """The log of a process: on standard error, whose reader may be a terminal."""
+    sys.stderr.flush()
+    return Log(2, human=human)
