@@ -5,6 +5,7 @@ table has settled, and every claim for it is denied; that is why a settled `no` 
 """
 
 from collections.abc import Callable
+from functools import reduce
 from typing import TypeAlias
 
 import msgspec
@@ -48,26 +49,36 @@ from homing.errors import STRENGTH, Outcome, Verdict, failure, join, retry_of
 ClaimId: TypeAlias = tuple[Life, int]
 
 
+class _Ending(msgspec.Struct, gc=False):
+    """How a claim ended that no longer holds the call, as far as is known, and when it was granted."""
+
+    outcome: Outcome
+    granted_at: float
+
+
 class _Call(msgspec.Struct, gc=False):
-    """What the gateway knows of one admitted call. `endings` are the outcomes of claims that no longer hold it, oldest first."""
+    """What the gateway knows of one admitted call. `endings` are those of claims that no longer hold it, oldest first."""
 
     asked: Submitted
     admitted_at: float
     granted_at: float
     broker: Peer | None = None
     holder: ClaimId | None = None
-    endings: dict[ClaimId, Outcome] | None = None
+    endings: dict[ClaimId, _Ending] | None = None
     abandoned: bool = False
 
-    def joined(self, latest: Outcome | None) -> Outcome | None:
-        """The endings and the latest outcome, said together."""
-        if not self.endings:
+    def joined(self, latest: Outcome | None = None) -> Outcome:
+        """The endings and the latest outcome, said together. One of them there must be."""
+        if latest is not None and not self.endings:
             return latest
-        effect = self.asked.effect
-        joined: Outcome | None = None
-        for ending in self.endings.values():
-            joined = join(joined, ending, effect)
-        return joined if latest is None else join(joined, latest, effect)
+        outcomes = [ending.outcome for ending in (self.endings or {}).values()]
+        if latest is not None:
+            outcomes.append(latest)
+        return reduce(lambda earlier, later: join(earlier, later, self.asked.effect), outcomes)
+
+    def tried(self) -> int:
+        """How many attempts the endings make; one where the worker is gone and could not say."""
+        return sum(max(1, len(ending.outcome.attempts)) for ending in (self.endings or {}).values())
 
 
 class Calls:
@@ -159,9 +170,8 @@ class Calls:
         attempts = 0
         executed: Verdict = "no"
         if call.endings:
-            for ending in call.endings.values():
-                attempts += max(1, len(ending.attempts))
-                executed = max(executed, ending.executed, key=STRENGTH.__getitem__)
+            attempts = call.tried()
+            executed = max((ending.outcome.executed for ending in call.endings.values()), key=STRENGTH.__getitem__)
         request = Request(
             asked.call_id,
             asked.service,
@@ -186,7 +196,7 @@ class Calls:
         if call.asked.deadline <= now:
             return [deny, *self._settle(call, self._too_late(call), now)]
         if call.holder is None:
-            if call.abandoned or (call.endings and who in call.endings):
+            if call.endings and who in call.endings:
                 return [deny]  # lost or ended once: what it may have done is on record, so it must not begin afresh
             call.holder = who
             call.granted_at = now
@@ -201,15 +211,16 @@ class Calls:
         if call is None:
             return [seen]
         who = (final.life, final.claim)
-        outcome = _from_admission(final.outcome, call)
         if call.holder == who:
+            outcome = _from_admission(final.outcome, call.granted_at - call.admitted_at)
             return [seen, *self._settle(call, call.joined(outcome), now)]
-        if not call.endings or who not in call.endings:
+        early = call.endings.get(who) if call.endings else None
+        if early is None:
             return [seen]  # never granted: nothing it says can be believed
-        if outcome.reason == "ok":
-            return [seen, *self._settle(call, call.joined(outcome), now)]
-        call.endings[who] = outcome  # declared lost too early; another copy may still begin or run, so nothing settles yet
-        return [seen]
+        early.outcome = _from_admission(final.outcome, early.granted_at - call.admitted_at)
+        if call.holder is not None and early.outcome.reason != "ok":
+            return [seen]  # declared lost too early, and another runs: an error settles nothing yet
+        return [seen, *self._settle(call, call.joined(), now)]  # the copy that lies in a queue will be denied
 
     def _released(self, peer: Peer, release: Release, now: float) -> list[Action]:
         call = self._calls.get(release.call_id)
@@ -228,7 +239,7 @@ class Calls:
 
     def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:
         call = self._calls.get(reject.call_id)
-        if call is None or call.holder is not None or call.broker != peer:
+        if call is None or call.holder is not None or call.broker != peer or reject.kind != "refused":
             return []
         said = failure(
             reject.reason,
@@ -246,14 +257,13 @@ class Calls:
         if call is None or call.holder != who:
             return [seen]
         call.holder = None
-        ending = failure("worker_lost", "The worker died while it held the call.")
+        outcome = failure("worker_lost", "The worker died while it held the call.")
         asked = call.asked
+        if asked.effect == "once" or call.abandoned or call.tried() + 1 >= asked.attempts_max:
+            return [seen, *self._settle(call, call.joined(outcome), now)]
         if call.endings is None:
             call.endings = {}
-        call.endings[who] = ending
-        tried = sum(max(1, len(outcome.attempts)) for outcome in call.endings.values())
-        if asked.effect == "once" or call.abandoned or tried >= asked.attempts_max:
-            return [seen, *self._settle(call, call.joined(None), now)]
+        call.endings[who] = _Ending(outcome, call.granted_at)
         return [seen, *self._resubmit(call, now)]
 
     def _abandoned(self, event: Abandoned, now: float) -> list[Action]:
@@ -265,7 +275,7 @@ class Calls:
             return []  # begun: it runs to its end
         return self._settle(call, call.joined(failure("cancelled", "The caller hung up.", executed="no")), now)
 
-    def _too_late(self, call: _Call) -> Outcome | None:
+    def _too_late(self, call: _Call) -> Outcome:
         if not self._brokers:
             executed: Verdict = "no" if call.holder is None else "unknown"
             return call.joined(failure("broker_lost", "No broker was to be had until the deadline.", executed=executed))
@@ -273,15 +283,15 @@ class Calls:
             return call.joined(failure("expired", "The deadline passed before a worker could begin."))
         return call.joined(failure("deadline_exceeded", "The deadline passed while the provider was being asked."))
 
-    def _settle(self, call: _Call, outcome: Outcome | None, now: float, *, rejected: bool = False) -> list[Action]:
+    def _settle(self, call: _Call, outcome: Outcome, now: float, *, rejected: bool = False) -> list[Action]:
         """The one way out of the table."""
         asked = call.asked
         del self._calls[asked.call_id]
         self._deadlines.discard(asked.call_id)
         actions: list[Action] = []
-        if outcome is None or outcome.reason != "ok":
-            if outcome is None:
-                outcome = failure("internal_error", "The call ended without an outcome.")
+        if call.holder is None and call.broker is not None and not rejected:
+            actions.append(Send(call.broker, Cancel(asked.call_id)))
+        if outcome.reason != "ok":
             outcome = msgspec.structs.replace(
                 outcome,
                 retry=retry_of(outcome.reason, outcome.executed, asked.effect),
@@ -289,8 +299,6 @@ class Calls:
                 idempotency_key=asked.caller_key if asked.effect == "keyed" else None,
                 key_expires_ms=_key_expires_ms(asked, call.admitted_at, now),
             )
-            if call.broker is not None and call.holder is None and not rejected:
-                actions.append(Send(call.broker, Cancel(asked.call_id)))
         self._leave_broker(call)
         actions.append(Settle(asked.call_id, outcome))
         return actions
@@ -313,6 +321,9 @@ class Calls:
     def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
         self._brokers.pop(event.peer, None)
         self._links.close(event.peer)
+        for call in self._calls.values():
+            if call.broker == event.peer:
+                call.broker = None  # it may come back, and has been given nothing then
         return self._resubmit_all(event.peer, now)
 
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
@@ -353,9 +364,9 @@ class Calls:
         return actions
 
 
-def _from_admission(outcome: Outcome, call: _Call) -> Outcome:
-    """A worker counts from its grant; the answer counts from admission."""
-    offset_ms = round((call.granted_at - call.admitted_at) * 1000)
+def _from_admission(outcome: Outcome, granted_s: float) -> Outcome:
+    """A worker counts from its grant; the answer counts from admission, so many seconds earlier."""
+    offset_ms = round(granted_s * 1000)
     if not offset_ms or not outcome.attempts:
         return outcome
     shifted = tuple(msgspec.structs.replace(attempt, started_ms=attempt.started_ms + offset_ms) for attempt in outcome.attempts)
