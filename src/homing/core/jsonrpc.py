@@ -120,7 +120,7 @@ def check_json(body: bytes, depth_max: int) -> None:
     """Raises ValueError unless the body is one JSON value in UTF-8, nested no deeper than `depth_max`."""
     wrong = _flaw(body, depth_max)
     if wrong is not None:
-        raise ValueError(wrong.outcome.message)
+        raise ValueError(wrong.outcome.message[:-1])
     try:
         _read_raw(body)
     except (DecodeError, RecursionError) as error:
@@ -163,7 +163,7 @@ def _not_json(body: bytes, error: Exception) -> str:
 
 
 def _refused(id: bytes, reason: str, message: str, *, limit: str | None = None) -> Refused:
-    return Refused(id, failure(reason, message, limit=limit))
+    return Refused(id, failure(reason, f"{message[0].upper()}{message[1:]}.", limit=limit))
 
 
 def _parse_batch(body: bytes, length_max: int) -> Batch | Refused:
@@ -233,10 +233,10 @@ def _parse_slowly(text: bytes) -> Call | Refused:
             readable if names["id"] == 1 else NULL, "invalid_request", f'the member "{name[:40]}" comes more than once'
         )
     if _text(members, "jsonrpc") != "2.0":
-        return _refused(readable or NULL, "invalid_request", 'jsonrpc must be "2.0"')
+        return _refused(readable or NULL, "invalid_request", 'the member jsonrpc must be "2.0"')
     method = _text(members, "method")
     if method is None:
-        return _refused(readable or NULL, "invalid_request", "method must be a string")
+        return _refused(readable or NULL, "invalid_request", "the method must be a string")
     return _call(raw_id, method, bytes(members.get("params", b"")), bytes(members.get("meta", b"")))
 
 
@@ -258,7 +258,7 @@ def _colons(text: bytes | Raw) -> int:
 def _call(raw_id: bytes, method: str, params_raw: bytes, meta_raw: bytes) -> Call | Refused:
     """The call, its envelope being sound so far; b"" stands for an absent member."""
     if raw_id and raw_id[0] not in _ID_STARTS:
-        return _refused(NULL, "invalid_request", "id must be a string, a number or null")
+        return _refused(NULL, "invalid_request", "the id must be a string, a number or null")
     timeout_s: float | None = None
     idempotency_key: str | None = None
     params: object = None
@@ -267,7 +267,7 @@ def _call(raw_id: bytes, method: str, params_raw: bytes, meta_raw: bytes) -> Cal
             timeout_s, idempotency_key = _read_meta(meta_raw)
         if params_raw:
             if params_raw[0] not in b"{[":
-                raise ValueError("params must be an object or an array; leave it out where there are none")
+                raise ValueError("the params must be an object or an array; leave them out where there are none")
             params = _read_value(params_raw)
             params_raw = _without_duplicates(params_raw, params)
             if isinstance(params, dict) and "_meta" in params:
@@ -300,7 +300,7 @@ def _without_duplicates(raw: bytes, params: object) -> bytes:
 def _read_meta(raw: bytes) -> tuple[float | None, str | None]:
     meta = _read_value(raw)
     if not isinstance(meta, dict):
-        raise ValueError("meta must be an object")
+        raise ValueError("the member meta must be an object")
     if raw.count(b":") != len(meta) and _has_duplicates(raw, _read_members(raw)):
         raise ValueError("a member of meta comes more than once")
     return _read_wishes(meta, "meta")
@@ -315,7 +315,7 @@ def _take_homing(params: dict[str, object]) -> dict[str, object] | None:
     if not meta:
         del params["_meta"]
     if not isinstance(homing, dict):
-        raise ValueError("params._meta.homing must be an object")
+        raise ValueError("the member _meta.homing of the params must be an object")
     return homing
 
 
@@ -325,12 +325,14 @@ def _read_wishes(members: dict[str, object], where: str) -> tuple[float | None, 
     if "timeout" in members:
         timeout = members["timeout"]
         if isinstance(timeout, bool) or not isinstance(timeout, int | float | Decimal) or timeout <= 0:
-            raise ValueError(f"{where}.timeout must be a number of seconds above zero")
+            raise ValueError(f"the timeout in {where} must be a number of seconds above zero")
         timeout_s = _within_range(timeout)
     if "idempotency_key" in members:
         given = members["idempotency_key"]
         if not isinstance(given, str) or len(given) > KEY_LENGTH_MAX or not _printable_key.fullmatch(given):
-            raise ValueError(f"{where}.idempotency_key must be a string of 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+            raise ValueError(
+                f"the idempotency_key in {where} must be a string of 1 to {KEY_LENGTH_MAX} printable ASCII characters"
+            )
         key = given
     return timeout_s, key
 
