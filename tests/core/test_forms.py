@@ -1,6 +1,7 @@
 """homing.core.forms: nested values as payment APIs read them."""
 
 from decimal import Decimal
+from typing import cast
 from urllib.parse import parse_qsl
 
 import pytest
@@ -50,13 +51,16 @@ def read(body: bytes) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, text in parse_qsl(body.decode(), keep_blank_values=True):
         *outer, last = name.replace("]", "").split("[")
+        listed = not last
+        if listed:
+            last = outer.pop()
         at = found
-        for step in outer if last else outer[:-1]:
-            at = at.setdefault(step, {})  # type: ignore[assignment]
-        if last:
-            at[last] = text
+        for step in outer:
+            at = cast(dict[str, object], at.setdefault(step, {}))
+        if listed:
+            cast(list[object], at.setdefault(last, [])).append(text)
         else:
-            at.setdefault(outer[-1], []).append(text)  # type: ignore[union-attr]
+            at[last] = text
     return found
 
 

@@ -1,43 +1,10 @@
-"""homing.core.scalars: no number changes its decimal value without somebody saying so."""
+"""homing.core.scalars: no mapped number changes its decimal value without somebody saying so."""
 
-import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from homing.core.scalars import decode_exact, encode_exact, inexact, number, plain, pointer, pointer_to, scalar_text
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("0.1", 0.1),
-        ("1.50", 1.5),
-        ("1e3", 1000.0),
-        ("123456789012.345", 123456789012.345),
-        ("0.10000000000000000", 0.1),
-        ("1E400", Decimal("1E400")),
-        ("1e-400", Decimal("1e-400")),
-        ("0.12345678901234567890", Decimal("0.12345678901234567890")),
-        ("9007199254740993.0", Decimal("9007199254740993.0")),
-        ("-0.0", -0.0),
-    ],
-)
-def test_a_number_is_a_float_only_if_that_keeps_its_value(text: str, value: object) -> None:
-    assert repr(number(text)) == repr(value)
-
-
-@pytest.mark.parametrize("text", ["1e999999999999999999999", "1e5000", "1e-5000", "0." + "1" * 4300])
-def test_a_number_too_long_to_write_out_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="too long a number"):
-        number(text)
-
-
-@given(st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
-def test_decoding_and_encoding_keep_the_value(text: str) -> None:
-    assert Decimal(encode_exact(decode_exact(text.encode())).decode()) == Decimal(text)
+from homing.core.scalars import inexact, plain, pointer, pointer_to, scalar_text
 
 
 @pytest.mark.parametrize(
@@ -104,15 +71,5 @@ def test_json_is_plain() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("Infinity"), {1: 2}, [{1}], b"x"])
 def test_what_is_no_json_is_not(value: object) -> None:
-    with pytest.raises(ValueError, match="no JSON|no name"):
+    with pytest.raises(ValueError, match=r"no JSON|no name"):
         plain(value)
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    )
-)
-def test_json_goes_round(value: object) -> None:
-    assert decode_exact(encode_exact(value)) == value == json.loads(encode_exact(value))

@@ -20,9 +20,9 @@ from typing import Final
 
 from homing.core.bodies import DEPTH_MAX, NULL, Decoder
 from homing.core.exchange import HttpResponse
-from homing.core.jsonrpc import check_json
+from homing.core.jsonrpc import check_json, encode_value
 from homing.core.mapping import EvaluationError, Expression, compile_expression, is_false
-from homing.core.scalars import TOO_EXACT, encode_exact, inexact
+from homing.core.scalars import TOO_EXACT, inexact
 from homing.core.specs import AnswerKind, AnswerRow
 from homing.core.traps import RESPONSE
 from homing.core.values import Report
@@ -264,7 +264,7 @@ def _mapped(value: object) -> bytes:
     found = inexact(value)
     if found is not None:
         raise ValueError(f"{str(found)[:40]} {TOO_EXACT}")
-    return encode_exact(value)
+    return encode_value(value)
 
 
 def error_body(body: bytes, size_max: int) -> tuple[bytes | None, bool]:
@@ -274,9 +274,9 @@ def error_body(body: bytes, size_max: int) -> tuple[bytes | None, bool]:
             check_json(body, DEPTH_MAX)
             return body, False
         except ValueError:
-            return encode_exact(body.decode(errors="replace")), False
+            return encode_value(body.decode(errors="replace")), False
     text = _Utf8(errors="replace").decode(body[:size_max])  # leaves out the half of a character at the cut
-    return (encode_exact(text) if text else None), True
+    return (encode_value(text) if text else None), True
 
 
 def retry_after_ms(value: str | None, wall_now: float) -> int | None:

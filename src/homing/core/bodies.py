@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from homing.core.forms import encode_form
-from homing.core.jsonrpc import check_json
-from homing.core.scalars import decode_exact, encode_exact, plain, scalar_text
+from homing.core.jsonrpc import check_json, decode_value, encode_value
+from homing.core.scalars import plain, scalar_text
 from homing.core.specs import MappingError
 
 DEPTH_MAX: Final = 512  # nesting of a provider's JSON
@@ -69,7 +69,7 @@ def compile_encode(name: str) -> Encode:
 
 def _encode_json(value: object) -> tuple[bytes, str | None]:
     try:
-        return encode_exact(value), None
+        return encode_value(value), None
     except ValueError as error:
         raise MappingError("the body is no Unicode text") from error
 
@@ -113,7 +113,7 @@ class Decoder:
         if self.name == "json":
             check_json(body, DEPTH_MAX)
             return body
-        return encode_exact(self.value(body, headers))
+        return encode_value(self.value(body, headers))
 
     def value(self, body: bytes, headers: dict[str, str]) -> object:
         """Return the body as a value. Raises ValueError."""
@@ -129,7 +129,7 @@ class Decoder:
         if self.name == "base64":
             return base64.b64encode(body).decode()
         check_json(body, DEPTH_MAX)
-        return decode_exact(body)
+        return decode_value(body)
 
 
 def _decode_text(body: bytes, content_type: str) -> str:

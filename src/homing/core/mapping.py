@@ -20,7 +20,8 @@ import jmespath.lexer
 import jmespath.visitor
 import msgspec
 
-from homing.core.scalars import encode_exact, inexact, number
+from homing.core.jsonrpc import decode_value, encode_value
+from homing.core.scalars import inexact
 from homing.core.traps import HEADERS, REQUEST, RESPONSE, Analysis, Arity, Node, Place
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADERS", "REQUEST", "RESPONSE", "EvaluationError", "Expression", "compile_expression", "is_false"]
 
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # RFC 8259 section 6
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")  # RFC 8259 section 6
 
 
 class EvaluationError(Exception):
@@ -41,10 +42,8 @@ class _Functions(jmespath.functions.Functions):
     @jmespath.functions.signature({"types": []})
     def _func_to_number(self, arg: object) -> object:
         if isinstance(arg, str):
-            match = _NUMBER.fullmatch(arg)
-            if match is None:
-                return None  # Python's own float() would take "nan", "1_000" and " 5"
-            return number(arg) if match[1] or match[2] else int(arg)
+            # Python's own float() would take "nan", "1_000" and " 5", and round the rest.
+            return decode_value(arg.encode()) if _NUMBER.fullmatch(arg) else None
         return arg if isinstance(arg, int | float | Decimal) and not isinstance(arg, bool) else None
 
     @jmespath.functions.signature({"types": []})
@@ -53,7 +52,7 @@ class _Functions(jmespath.functions.Functions):
             return arg
         if inexact(arg) is not None:
             raise ValueError("to_string() of a number that no double can hold")
-        return encode_exact(arg).decode()
+        return encode_value(arg).decode()
 
     @jmespath.functions.signature({"types": ["array-number"]})
     def _func_sum(self, arg: list[float]) -> float:

@@ -10,7 +10,7 @@ outcome = method.interpret(response, wall_now)
 
 import base64
 import hashlib
-from typing import cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import jsonschema_rs
@@ -27,6 +27,9 @@ from homing.core.traps import is_closed, properties, undeclared
 from homing.core.values import Report
 from homing.errors import Outcome, ParamError
 
+ATTEMPTS_MAX: Final = 3
+"""Of a call that goes to workers of a service."""
+
 _NOT_POSITIONAL = "params are an object here: this method gives no order for an array"
 
 
@@ -34,7 +37,7 @@ class Method:
     """One compiled method. Without a provider its params go to `service` as they are, and only `validate` is for it."""
 
     __slots__ = (
-        "_answers", "_found", "_lookup", "_rendering", "_validator", "deadline_s", "effect", "has_lookup", "key_header",
+        "_answers", "_found", "_lookup", "_rendering", "_validator", "attempts_max", "deadline_s", "effect", "has_lookup", "key_header",
         "key_lifetime_s", "key_required", "key_scope", "name", "notifications", "params_schema", "positional", "provider", "reserve_s",
         "service", "summary",
     )  # fmt: skip
@@ -47,6 +50,7 @@ class Method:
         answers: Answers | None,
         lookup: Rendering | None,
         found: Expression | None,
+        attempts_max: int,
     ) -> None:
         self.name = spec.name
         self.provider = spec.provider
@@ -57,6 +61,7 @@ class Method:
         self.notifications = spec.notifications or spec.effect != "once"
         self.positional = spec.positional
         self.params_schema = spec.params
+        self.attempts_max = attempts_max
         self.has_lookup = lookup is not None
         self.reserve_s = spec.lookup.reserve if spec.lookup else 0.0
         key = _key_spec(spec)
@@ -156,7 +161,7 @@ def compile_method(spec: MethodSpec, provider: ProviderSpec | None = None) -> tu
     _check_positional(spec, schema, report.at("positional"))
     if spec.provider is None:
         _check_service(spec, report)
-        method = Method(spec, validator, None, None, None, None)
+        method = Method(spec, validator, None, None, None, None, ATTEMPTS_MAX)
         return (method if _is_right(problems) else None), problems
     if provider is None:
         return None, problems
@@ -179,7 +184,7 @@ def compile_method(spec: MethodSpec, provider: ProviderSpec | None = None) -> tu
     if not _is_right(problems):
         return None, problems
     answers = Answers(provider.name, rows, decoder, result, spec.effect, provider.error_body_max)
-    return Method(spec, validator, rendering, answers, lookup, found), problems
+    return Method(spec, validator, rendering, answers, lookup, found, provider.attempts_max), problems
 
 
 def _is_right(problems: list[Problem]) -> bool:

@@ -1,44 +1,10 @@
-"""Numbers that keep their decimal value, and scalars as text for URLs, headers and forms."""
+"""Mapped numbers that must keep their decimal value, and scalars as text for URLs, headers and forms."""
 
 import marshal
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from math import isfinite
-from typing import Final
 
-import msgspec
-
-DIGITS_MAX: Final = 4300  # of a number written out; CPython converts no longer ones, for that takes quadratic time
-
-
-def number(text: str) -> float | Decimal:
-    """Decode the text of a JSON number with a fraction or an exponent: a float if that keeps its decimal value, else a Decimal.
-
-    Raises ValueError for a number of more than `DIGITS_MAX` digits.
-    """
-    if len(text) < 17 and "e" not in text and "E" not in text:
-        return float(text)  # up to 15 significant digits survive a float (C11 5.2.4.2.2, DBL_DIG)
-    try:
-        exact = Decimal(text)
-    except InvalidOperation:  # an exponent beyond 10^18
-        raise ValueError("too long a number") from None
-    if len(text) > DIGITS_MAX or abs(exact.adjusted()) > DIGITS_MAX:
-        raise ValueError("too long a number")
-    rounded = float(text)
-    return rounded if Decimal(repr(rounded)) == exact else exact
-
-
-_DECODER: msgspec.json.Decoder[object] = msgspec.json.Decoder(float_hook=number)
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-
-
-def decode_exact(text: bytes) -> object:
-    """Decode JSON without changing a number: what a float cannot hold is a Decimal. Raises ValueError, RecursionError."""
-    return _DECODER.decode(text)
-
-
-def encode_exact(value: object) -> bytes:
-    """Encode a JSON value, Decimals as numbers. Raises ValueError (a lone surrogate), TypeError (no JSON value)."""
-    return _ENCODER.encode(value)
+from homing.core.jsonrpc import encode_value
 
 
 def inexact(value: object) -> Decimal | None:
@@ -96,7 +62,7 @@ def scalar_text(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return _ENCODER.encode(value).decode()
+        return encode_value(value).decode()
     if isinstance(value, Decimal):
         raise ValueError(TOO_EXACT)
     raise ValueError(f"must be a text, a number or a boolean, not an {'object' if isinstance(value, dict) else 'array'}")

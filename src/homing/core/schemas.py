@@ -8,7 +8,8 @@ params only. Of larger ones the longest array is looked at in windows, until one
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol, cast
 
-from homing.core.scalars import encode_exact, pointer
+from homing.core.jsonrpc import encode_value
+from homing.core.scalars import pointer
 from homing.core.traps import did_you_mean
 from homing.core.values import Report
 from homing.errors import ParamError
@@ -216,7 +217,7 @@ def _listed(items: object, text: Callable[[object], str] = str) -> list[str]:
 
 
 def _json(value: object) -> str:
-    return encode_exact(value).decode()
+    return encode_value(value).decode()
 
 
 def _short(name: object) -> str:

@@ -101,6 +101,7 @@ class ProviderSpec(msgspec.Struct, frozen=True, kw_only=True):
     answers: tuple[AnswerRow, ...] = ()
     error_body_max: int = 16384  # bytes of a refusal's body that go into the answer
     call_id_header: str = ""
+    attempts_max: int = 3  # requests for one call, the first and the retries
 
 
 class CallInfo(msgspec.Struct, frozen=True, gc=False):
