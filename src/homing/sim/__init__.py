@@ -1,0 +1,1 @@
+"""Imagine the whole system, one seed at a time."""

@@ -1,0 +1,427 @@
+"""The whole system from one seed, in virtual time: faults first, then healing, and then it must come to rest and work."""
+
+from collections.abc import Callable
+from random import Random
+from struct import Struct
+from zlib import crc32
+
+import msgspec
+
+from homing.core.broker import Broker
+from homing.core.calls import Calls
+from homing.core.machine import (
+    Draining,
+    DrainTimedOut,
+    Event,
+    Machine,
+    PeerLost,
+    Prepare,
+    Received,
+    Send,
+    Settle,
+    Start,
+    Stop,
+    Tick,
+)
+from homing.core.messages import LIFE_BYTES, Disconnect, Heartbeat, Ready, Reject, Request
+from homing.core.worker import Worker
+from homing.sim.callers import Callers
+from homing.sim.faults import CUT_S, NOTICED_S, Faults
+from homing.sim.invariants import EPSILON_S, Invariants, Record, Submission, Violation
+from homing.sim.network import Network
+from homing.sim.plan import METHODS, Plan
+from homing.sim.process import Process, Role
+from homing.sim.provider import Provider
+from homing.sim.story import Story
+from homing.sim.timeline import Timeline
+
+SLICE_S = 0.5
+MENDED_AFTER_S = max(CUT_S, NOTICED_S) + 4.0  # whatever was broken when the faults stopped is mended by then
+REST_S = 30.0  # beyond the longest deadline: outcomes nobody asked for are forgotten
+LATE_EFFECTS_S = 25.0
+PROBE_EVERY_S = 1.5
+PROBE_TIMEOUT_S = 5.0
+TICKS_MAX = 1000  # at one instant
+
+ROUNDING_S = 1e-6
+GROWING = frozenset({Request, Reject, Heartbeat, Disconnect, Ready, Tick, PeerLost})  # after these a broker's queue may be longer
+
+_STEP = Struct("<dHI")
+_TAGS: dict[type, int] = {}
+
+
+class Machines(msgspec.Struct, frozen=True):
+    """What the processes are made of. Tests break one rule and put the broken machine here."""
+
+    gateway: type[Calls] = Calls
+    broker: type[Broker] = Broker
+    worker: type[Worker] = Worker
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened. `answers` is by reason and executed; `trace` is the same for the same seed."""
+
+    seed: int
+    calls: int
+    answers: dict[tuple[str, str], int]
+    faults: dict[str, int]
+    steps: int
+    checks: int
+    simulated_s: float
+    trace: int
+
+
+class World:
+    """One run. `progress` is told how many orders have come, `story` every step."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        machines: Machines = Machines(),
+        progress: Callable[[int], None] | None = None,
+        story: Story | None = None,
+    ) -> None:
+        self.plan = plan
+        self.timeline = Timeline(Random(plan.seed))
+        self.invariants = Invariants(plan)
+        self.network = Network(plan, self.timeline, self.feed)
+        self.provider = Provider(plan, self.timeline, self.feed, self.invariants)
+        self.processes: list[Process] = []
+        self._gateways: list[Process] = []
+        self.callers = Callers(plan, self.timeline, self._gateways, self.admit, self.feed)
+        self.faults = Faults(plan, self.timeline, self.network, self)
+        self.steps = 0
+        self.trace = 0
+        self._machines = machines
+        self._progress = progress
+        self._story = story
+        self._processes_made = 0
+        self._touched: list[Process] = []
+        self._ticks = 0
+        self._ticked_at = -1.0
+
+    # The run
+
+    def run(self) -> Report:
+        """Let it all happen. Raises `Violation`."""
+        plan, timeline = self.plan, self.timeline
+        self._boot()
+        self.faults.begin()
+        timeline.at(0.0, self.callers.come)
+        while self.callers.left:
+            timeline.run(timeline.now + SLICE_S)
+            if self._progress is not None:
+                self._progress(plan.calls - self.callers.left)
+        timeline.run(timeline.now + plan.timeout_s[1] * timeline.random.random())
+        self.faults.quiet = self.network.quiet = self.provider.quiet = True
+        timeline.run(timeline.now + MENDED_AFTER_S)
+        self._come_to_rest()
+        self._probe()
+        self._come_to_rest()
+        timeline.run(timeline.now + LATE_EFFECTS_S)
+        self.trace = crc32(repr(timeline.random.random()).encode(), self.trace)
+        network = self.network
+        by_chance = {"message lost": network.lost, "message doubled": network.doubled, "message late": network.late}
+        counts = {**self.faults.counts, **by_chance, **self.provider.faults, "caller hung up": self.callers.hung_up}
+        return Report(
+            seed=plan.seed,
+            calls=self.callers.submitted,
+            answers=dict(sorted(self.callers.answers.items())),
+            faults={kind: count for kind, count in sorted(counts.items()) if count},
+            steps=self.steps,
+            checks=self.invariants.checks,
+            simulated_s=timeline.now,
+            trace=self.trace,
+        )
+
+    def _come_to_rest(self) -> None:
+        timeline = self.timeline
+        limit = timeline.now + self.plan.timeout_s[1] * 1.01 + REST_S
+        while (left := self._not_empty()) is not None:
+            if timeline.now >= limit:
+                raise Violation("empty", left)
+            timeline.run(timeline.now + SLICE_S)
+
+    def _not_empty(self) -> str | None:
+        """What is not empty, said in words."""
+        if self.invariants.open:
+            return f"{self.invariants.open} calls have not settled"
+        for process in self.processes:
+            machine = process.machine
+            assert isinstance(machine, Calls | Broker | Worker)
+            if len(machine):
+                return f"{process} still has {len(machine)} calls"
+            if isinstance(machine, Broker) and machine.held_bytes:
+                return f"{process} still holds {machine.held_bytes} bytes"
+            if isinstance(machine, Worker):
+                if machine.outcomes_held_bytes:
+                    return f"{process} still holds {machine.outcomes_held_bytes} bytes of outcomes"
+                for provider in self.plan.providers:
+                    if machine.in_flight(provider) or process.running.get(provider):
+                        return f"{process} still has a slot of {provider} taken"
+        return None
+
+    def _probe(self) -> None:
+        """Nothing is broken any more: every method, through every gateway, must succeed."""
+        timeline = self.timeline
+        probes: list[Submission] = []
+        for gateway in list(self._gateways):
+            for method in METHODS:
+                timeline.run(timeline.now + PROBE_EVERY_S)
+                probes.append(self.callers.order(method, "prober", PROBE_TIMEOUT_S, gateway))
+        timeline.run(timeline.now + PROBE_TIMEOUT_S * 2)
+        for probe in probes:
+            assert probe.record is not None
+            outcome = probe.record.outcome
+            if outcome is None or outcome.reason != "ok":
+                raise Violation("heals", f"{probe.method.name} ends with {outcome}", probe.record.asked.call_id)
+
+    # Processes
+
+    def _boot(self) -> None:
+        plan = self.plan
+        for seat in range(plan.brokers):
+            self._start("broker", seat)
+        for seat in range(plan.workers):
+            self._start("worker", seat)
+        for seat in range(plan.gateways):
+            self._start("gateway", seat)
+
+    def _start(self, role: Role, seat: int, *, told: bool = True) -> None:
+        plan, random = self.plan, self.timeline.random
+        life = random.randbytes(LIFE_BYTES)
+        self._processes_made += 1
+        index = self._processes_made
+        lasting = role == "broker" or plan.engine == "memory"
+        address = f"{role} {seat}".encode() if lasting else f"{role} {seat}.{index}".encode()
+        process = Process(role, seat, index, life, address, self._machine(role, seat, life))
+        if plan.engine == "network":
+            error = plan.clock_error
+            process.clock(random.uniform(0.0, 1e5), 1.0 + random.uniform(-error, error))
+        self.processes.append(process)
+        if role == "gateway":
+            self._gateways.append(process)
+            self._gateways.sort(key=lambda gateway: gateway.seat)
+        self.network.enter(process)
+        for other in list(self.processes):
+            if role == "broker" and other.role != "broker":
+                self.network.connect(other, process, told=told)
+            elif role != "broker" and other.role == "broker":
+                self.network.connect(process, other)
+
+    def _machine(self, role: Role, seat: int, life: bytes) -> Machine:
+        plan, machines = self.plan, self._machines
+        match role:
+            case "gateway":
+                return machines.gateway(life, heartbeat_s=plan.heartbeat_s)
+            case "broker":
+                return machines.broker(life, plan.broker_limits, heartbeat_s=plan.heartbeat_s)
+            case "worker":
+                narrow = plan.narrow and seat > 0 and seat == plan.workers - 1
+                known = METHODS[1:] if narrow else METHODS
+                return machines.worker(
+                    life,
+                    services={method.service: plan.credit for method in METHODS},
+                    methods={method.name: method.policy for method in known},
+                    providers=plan.providers,
+                    random=self.timeline.random.random,
+                    heartbeat_s=plan.heartbeat_s,
+                    outcomes_held_bytes_max=plan.outcomes_held_bytes_max,
+                )
+
+    def crash(self, process: Process, noticed_after_s: float) -> None:
+        """It is gone from one instant to the next."""
+        if not process.alive:
+            return
+        self._say(process, "crashes")
+        process.alive = False
+        self.processes.remove(process)
+        if process.role == "gateway":
+            self._gateways.remove(process)
+            self.invariants.orphaned(process)
+        self.network.crashed(process, noticed_after_s)
+        self.provider.crashed(process)
+
+    def restart(self, process: Process, told: bool) -> None:
+        """A new life on the same seat. `told` False: whoever was connected takes it for the old one."""
+        self._start(process.role, process.seat, told=told)
+        self._say(self.processes[-1], "starts")
+
+    def stall(self, processes: list[Process]) -> None:
+        """Their loops stand still."""
+        for process in processes:
+            self._say(process, "stands still")
+            process.stalled = True
+
+    def resume(self, processes: list[Process]) -> None:
+        """All that has come meanwhile comes at once; whether the timer is first is a matter of chance."""
+        for process in processes:
+            process.stalled = False
+            process.resumed_at = self.timeline.now
+        for process in processes:
+            backlog, process.backlog = process.backlog, []
+            if not process.alive:
+                continue
+            self._say(process, "goes on")
+            timer_first = self.timeline.random.random() < 0.5
+            if timer_first:
+                self._tick(process)
+            for event in backlog:
+                if isinstance(event, Submission):
+                    self.admit(process, event)
+                else:
+                    self.feed(process, event)
+            if not timer_first:
+                self._tick(process)
+
+    def _say(self, process: Process, what: str) -> None:
+        if self._story is not None:
+            self._story.fault(self.timeline.now, str(process), what)
+
+    def drain(self, process: Process) -> None:
+        """Tell it to leave."""
+        self._say(process, "is told to leave")
+        process.draining = True
+        self.feed(process, Draining())
+
+    def leave(self, process: Process) -> None:
+        """It has drained, or its time is up."""
+        if not process.alive:
+            return
+        if process.stalled:
+            self.timeline.after(SLICE_S, self.leave, process)
+            return
+        self.feed(process, DrainTimedOut())
+        self.timeline.after(0.05, self._left, process)
+
+    def _left(self, process: Process) -> None:
+        if not process.alive:
+            return
+        if process.role == "gateway" and (left := self.invariants.open_at(process)):
+            raise Violation("one answer", f"{process} leaves, and {left} calls have not settled")
+        self.crash(process, 0.0)
+        self.timeline.after(self.timeline.random.random(), self.restart, process, True)
+
+    # Steps
+
+    def admit(self, gateway: Process, submission: Submission) -> None:
+        """Give a call to a gateway, now or when its loop turns again."""
+        if gateway.stalled:
+            gateway.backlog.append(submission)
+            return
+        asked = submission.asked(gateway, gateway.local(self.timeline.now))
+        record = self.invariants.admitted(asked, submission, gateway)
+        self.timeline.at(record.deadline + EPSILON_S, self._overdue, record)
+        self.feed(gateway, asked)
+        self.callers.accepted(record)
+
+    def _overdue(self, record: Record) -> None:
+        if record.outcome is None:
+            if record.gateway.stalled:
+                self.timeline.after(SLICE_S, self._overdue, record)
+            else:
+                self.invariants.overdue(record)
+
+    def feed(self, process: Process, event: Event) -> None:
+        """Give an event to a process, now or when its loop turns again."""
+        if process.stalled:
+            process.backlog.append(event)
+            return
+        self._handle(process, event)
+        queue = self.network.queue
+        while queue:
+            self._handle(*queue.popleft())
+        touched = self._touched
+        while touched:
+            self._arm(touched.pop())
+
+    def _handle(self, process: Process, event: Event) -> None:
+        now = self.timeline.now
+        local = process.local(now)
+        invariants = self.invariants
+        invariants.now = now
+        invariants.cause = event
+        self.steps += 1
+        if isinstance(event, Received):
+            kind: type = type(event.message)
+            self.trace = crc32(getattr(event.message, "call_id", b""), self.trace)
+        else:
+            kind = type(event)
+        self.trace = crc32(_STEP.pack(now, process.index, _tag(kind)), self.trace)
+        story = self._story
+        if story is not None:
+            story.event(now, process, event)
+        try:
+            actions = process.machine.handle(event, local)
+        except Exception as error:
+            raise Violation("sound", f"{process}: {type(error).__name__}: {error}", getattr(event, "call_id", None)) from error
+        for action in actions:
+            if story is not None:
+                story.action(now, process, action)
+            done = type(action)
+            if done is Send:
+                assert isinstance(action, Send)
+                message = action.message
+                invariants.sent(process, message)
+                if process.role == "broker" and type(message) is Request:
+                    invariants.given(process, self.network.at(action.peer).life, message.call_id)
+                self.network.send(process, action.peer, message)
+            elif isinstance(action, Settle):
+                self.callers.answered(invariants.settled(process, action, local))
+            elif isinstance(action, Start):
+                self.provider.start(process, action)
+            elif isinstance(action, Prepare):
+                self.provider.prepare(process, action)
+            elif isinstance(action, Stop):
+                self.provider.stop(process, action)
+        if process.role == "broker" and kind in GROWING:
+            invariants.bounded(process)
+        if not process.touched:
+            process.touched = True
+            self._touched.append(process)
+
+    # Timers
+
+    def _arm(self, process: Process) -> None:
+        """See to it that the machine hears when its next deadline has passed."""
+        process.touched = False
+        instant = process.machine.next_deadline()
+        if instant is None:
+            return
+        when = max(process.true(instant), self.timeline.now)
+        if process.timer_at is None or when < process.timer_at:
+            process.timer_at = when
+            self.timeline.at(when, self._fire, process, when)
+
+    def _fire(self, process: Process, when: float) -> None:
+        if process.alive and process.timer_at == when:
+            process.timer_at = None
+            if not process.stalled:
+                self._tick(process)
+
+    def _tick(self, process: Process) -> None:
+        """Tell the machine, if its deadline has passed; it may have moved since the timer was set."""
+        now = self.timeline.now
+        instant = process.machine.next_deadline()
+        if instant is None:
+            return
+        ahead_s = instant - process.local(now)
+        if ahead_s > ROUNDING_S:
+            self._arm(process)
+            return
+        if ahead_s > 0:
+            process.last = instant  # the true instant of a local one is a rounded number
+        self._ticks = self._ticks + 1 if self._ticked_at == now else 1
+        self._ticked_at = now
+        if self._ticks > TICKS_MAX:
+            raise Violation("time passes", f"{process} wants to be told again and again at {instant:.6f}")
+        self.feed(process, Tick())
+
+
+def _tag(kind: type) -> int:
+    """A number for a type that is the same in every run."""
+    tag = _TAGS.get(kind)
+    if tag is None:
+        tag = _TAGS[kind] = crc32(kind.__name__.encode())
+    return tag
