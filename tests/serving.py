@@ -4,6 +4,7 @@ The loop runs in a thread of its own, so that callers nobody here wrote (curl, h
 """
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -132,16 +133,21 @@ class Serving:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._failure is None:
+        if self._failure is None and self._thread.is_alive():
             self.stop_soon()
             self.stop_soon()
+        self.join()
+        os.close(self._log_fd)
+
+    def join(self) -> None:
+        """Until the process has stopped."""
         self._thread.join(20)
         assert not self._thread.is_alive()
-        os.close(self._log_fd)
 
     def stop_soon(self) -> None:
         """As SIGTERM does."""
-        self.loop.call_soon_threadsafe(self.process.stop_soon)
+        with contextlib.suppress(RuntimeError):  # it has just stopped by itself
+            self.loop.call_soon_threadsafe(self.process.stop_soon)
 
     def on_loop(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run something where the process runs."""

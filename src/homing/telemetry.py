@@ -153,8 +153,8 @@ class Log:
         attempts = f" {line.attempts} attempts" if line.attempts > 1 else ""
         who = f" {line.principal}" if line.principal else ""
         gone = " (caller gone)" if line.abandoned else ""
-        text = f"{line.time[11:23]} {line.method} {mark}{line.reason}{end}{executed} {line.duration_ms:g} ms{attempts}{who}{gone} {line.call_id}"
-        return text.encode()
+        what = f"{line.time[11:23]} {line.method} {mark}{line.reason}{end}{executed}"
+        return f"{what} {line.duration_ms:g} ms{attempts}{who}{gone} {line.call_id}".encode()
 
 
 class LogHandler(logging.Handler):

@@ -25,7 +25,8 @@ TRY = """\
 
 def curl(url: str, method: str, params: str) -> str:
     """A line worth pasting."""
-    return f"""    curl -s {url}/rpc -H 'Content-Type: application/json' -d '{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'"""
+    body = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'
+    return f"    curl -s {url}/rpc -H 'Content-Type: application/json' -d '{body}'"
 
 
 def words(process: Process, provider_port: int) -> str:
@@ -51,7 +52,6 @@ async def demo(log: Log, listen: str | None, admin: str | None) -> None:
     """Runs until it is told to stop."""
     process, provider = await start_demo(log, listen=listen, admin=admin)
     click.echo(words(process, provider.port))
-    click.get_text_stream("stdout").flush()
     await process.run()
     await provider.listener.close(0.2)
 

@@ -21,7 +21,7 @@ from homing.core.methods import Method
 from homing.edges import rpc
 from homing.edges.auth import Principal, Principals
 from homing.edges.http import Exchange
-from homing.errors import Outcome, failure
+from homing.errors import Outcome, ParamError, failure
 from homing.telemetry import Log, Metrics
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -114,6 +114,7 @@ class Gateway:
         self._head = machine.life[:GATEWAY_BYTES]
         self._usages: dict[str, _Usage] = {}
         self._open: dict[bytes, _Open] = {}
+        self._emptied: asyncio.Event | None = None
         self.draining = False
         self.ready = True  # readiness turns red before calls are refused, so that balancers see it in time
 
@@ -241,9 +242,8 @@ class Gateway:
         if principal is None:
             if not _matches(name, self._limits.anonymous):
                 return failure("unauthenticated", "This method needs an API key: send Authorization: Bearer hk_…")
-        elif method is not None and not self._principals.allows(principal, name):
-            if not _matches(name, self._limits.anonymous):
-                return failure("forbidden", f"Principal {principal.name!r} may not call {name!r}: its `methods` do not name it.")
+        elif method is not None and not self._principals.allows(principal, name) and not _matches(name, self._limits.anonymous):
+            return failure("forbidden", f"Principal {principal.name!r} may not call {name!r}: its `methods` do not name it.")
         if method is None:
             return failure("method_not_found", f"No method is named {name[:100]!r}.")
         return None
@@ -286,6 +286,8 @@ class Gateway:
         if not isinstance(action, Settle):
             return
         call = self._open.pop(action.call_id)
+        if self._emptied is not None and not self._open:
+            self._emptied.set()
         outcome = action.outcome
         if call.usage is not None:
             call.usage.in_flight -= 1
@@ -349,8 +351,9 @@ class Gateway:
 
     async def drained(self) -> None:
         """Until no call is open."""
-        while self._open:
-            await asyncio.sleep(0.01)
+        if self._open:
+            self._emptied = asyncio.Event()
+            await self._emptied.wait()
 
     def _new_call_id(self) -> bytes:
         return self._head + os.urandom(8)
@@ -359,7 +362,7 @@ class Gateway:
 class _Wishes(msgspec.Struct, frozen=True):
     """What the HTTP headers say about every call in the body: who asks, for how long, under which key."""
 
-    principal: Principal | None | Outcome
+    principal: Principal | Outcome | None
     timeout_s: float | None
     key: str | None
 
@@ -384,9 +387,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)
 
 
-def _first(errors: Sequence[object]) -> str:
-    return (
-        f"{errors[0].path or 'params'}: {errors[0].message}"
-        if len(errors) == 1
-        else f"{len(errors)} things are wrong with the params."
-    )  # type: ignore[attr-defined]
+def _first(errors: Sequence[ParamError]) -> str:
+    if len(errors) > 1:
+        return f"{len(errors)} things are wrong with the params; `errors` lists them."
+    return f"{errors[0].path or 'params'}: {errors[0].message}"
