@@ -144,6 +144,15 @@ def test_a_long_deadline_without_heartbeat_is_unwise() -> None:
     assert not told(settings.Config(gateway=settings.Gateway(heartbeat=20.0), providers=acme, methods=methods))
 
 
+def test_of_a_method_with_mistakes_nothing_unwise_is_said() -> None:
+    found: list[str] = []
+    acme = {"acme": provider(timeout=settings.ProviderTimeout(attempt=20.0))}
+    config = settings.Config(providers=acme, methods=method("acme.slow"))
+    names = Names(frozenset(acme), frozenset(config.methods), doubtful=frozenset(config.methods))
+    checks.check(config, names, lambda path, message, warning=False: found.append(message))
+    assert not found
+
+
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pems")

@@ -21,10 +21,14 @@ class Report(Protocol):
 
 
 class Names(msgspec.Struct, frozen=True):
-    """What the files name, tables that are wrong included: nobody is told that those are missing."""
+    """What the files name, tables that are wrong included: nobody is told that those are missing.
+
+    `doubtful` are methods with mistakes of their own, whose values may be stand-ins: what would be unwise about those is not said.
+    """
 
     providers: frozenset[str]
     methods: frozenset[str]
+    doubtful: frozenset[str] = frozenset()
 
 
 def matches(pattern: str, method: str) -> bool:
@@ -42,7 +46,7 @@ def check(config: Config, names: Names, report: Report) -> None:
         _provider_tls(provider, ("providers", name, "tls"), report)
     for name, method in config.methods.items():
         _method(method, ("methods", name), config, names, report)
-    _without_heartbeat(config, report)
+    _without_heartbeat(config, names, report)
 
 
 def _gateway(config: Config, names: Names, report: Report) -> None:
@@ -135,7 +139,7 @@ def _method(method: Method, path: KeyPath, config: Config, names: Names, report:
     provider = config.providers.get(method.provider or "")
     attempt = provider.timeout.attempt if provider is not None else None
     deadline = config.gateway.deadline.default if method.deadline is None else method.deadline
-    if attempt is not None and deadline > attempt:
+    if attempt is not None and deadline > attempt and path[1] not in names.doubtful:
         whose = "its deadline" if method.deadline is not None else "its deadline, gateway.deadline.default,"
         message = (
             f"{whose} of {format_duration(deadline)} is longer than the provider's timeout.attempt, {format_duration(attempt)}"
@@ -147,12 +151,12 @@ def _method(method: Method, path: KeyPath, config: Config, names: Names, report:
         )
 
 
-def _without_heartbeat(config: Config, report: Report) -> None:
+def _without_heartbeat(config: Config, names: Names, report: Report) -> None:
     """Balancers cut sockets that are silent for a minute; one warning for all methods, at the first that is long."""
     if config.gateway.heartbeat:
         return
     deadlines = {name: method.deadline or config.gateway.deadline.default for name, method in config.methods.items()}
-    slow = [name for name, deadline in deadlines.items() if deadline > BALANCER_CUTS_AFTER_S]
+    slow = [name for name, deadline in deadlines.items() if deadline > BALANCER_CUTS_AFTER_S and name not in names.doubtful]
     if not slow:
         return
     others = f" (and of {len(slow) - 1} more)" if len(slow) > 1 else ""

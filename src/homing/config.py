@@ -127,7 +127,9 @@ class _Reader:
             providers=self._entries("providers", forms.NAME, settings.Provider),
             methods=self._entries("methods", forms.METHOD_NAME, settings.Method),
         )
-        names = checks.Names(frozenset(self.named["providers"]), frozenset(self.named["methods"]))
+        wrong = [problem.path for problem in self.decoder.problems if not problem.warning]
+        doubtful = [name for name in config.methods if any(path.startswith(show_path(("methods", name, ""))[:-2]) for path in wrong)]
+        names = checks.Names(frozenset(self.named["providers"]), frozenset(self.named["methods"]), frozenset(doubtful))
         checks.check(config, names, self.decoder.report)
         compiled = self._compile(config)
         order = {source.name: index for index, source in enumerate(self.sources)}

@@ -66,7 +66,7 @@ class Drain(_Section, frozen=True):
 
 
 class GatewayTls(_Section, frozen=True):
-    cert: Annotated[FilePath, Meta(description='Certificate chain in PEM; "" is plain HTTP.')] = ""
+    cert: Annotated[FilePath, Meta(description='Certificate chain in PEM; `""` is plain HTTP.')] = ""
     key: Annotated[FilePath, Meta(description="Its private key in PEM, without a passphrase.")] = ""
 
 
@@ -93,7 +93,7 @@ class Gateway(_Section, frozen=True):
         DurationOrOff,
         Meta(
             ge=0,
-            description='A space is sent to waiting callers this often, for balancers that cut silent sockets; "20s" suits 60 s.',
+            description='Waiting callers get a space this often; `"20s"` suits balancers that cut sockets silent for 60 s, `""` is off.',
         ),
     ] = 0.0
     health: Annotated[bool, Meta(description="Answer `GET /livez` and `/readyz` here too, with the status only.")] = True
@@ -118,7 +118,7 @@ class Broker(_Section, frozen=True):
     listen: Annotated[
         str,
         forms.SOCKET_ADDRESS,
-        Meta(description='"tcp://127.0.0.1:8372" opens it to other processes; "" keeps it inside this one.'),
+        Meta(description='`"tcp://127.0.0.1:8372"` opens it to other processes; `""` keeps it inside this one.'),
     ] = ""
     queue_length_max: Annotated[
         int, Meta(ge=1, description="The most calls that wait for one service; more are `overloaded`.")
@@ -181,7 +181,7 @@ class Idempotency(_Section, frozen=True):
     """How the provider takes an idempotency key."""
 
     header: Annotated[
-        HeaderNameOrOff, Meta(description='The header that carries it; "" if a body or query has `=call.key` instead.')
+        HeaderNameOrOff, Meta(description='The header that carries it; `""` if a body or query has `=call.key` instead.')
     ] = ""
     lifetime: Annotated[Duration, Meta(gt=0, description="How long the provider remembers a key.")] = 86400.0
     required: Annotated[bool, Meta(description="Callers must bring a key of their own.")] = False
@@ -234,8 +234,16 @@ class _MethodKeys(_Section, frozen=True):
         object | None,
         Meta(description="Likewise, at any depth; when left out, the params that URL, query and headers did not use."),
     ] = None
-    encode: Annotated[str, forms.ENCODE, Meta(description="How the body is written.")] = "json"
-    decode: Annotated[str, forms.DECODE, Meta(description="How the answer's body is read.")] = "json"
+    encode: Annotated[
+        str,
+        forms.ENCODE,
+        Meta(description="How the body is written: `json`, `form`, `text`, `none` or `python:module:function`."),
+    ] = "json"
+    decode: Annotated[
+        str,
+        forms.DECODE,
+        Meta(description="How the answer's body is read: `json`, `text`, `base64` or `python:module:function`."),
+    ] = "json"
     result: Annotated[
         str | None, Meta(description="JMESPath over `{status, headers, body}`; when left out, the body as it came.")
     ] = None
@@ -322,9 +330,9 @@ class BreakerPolicy(_Section, frozen=True):
 
 
 class ProviderTls(_Section, frozen=True):
-    ca: Annotated[FilePath, Meta(description='Certificates to trust, in PEM; "" is the system\'s.')] = ""
+    ca: Annotated[FilePath, Meta(description='Certificates to trust, in PEM; `""` is the system\'s.')] = ""
     client_cert: Annotated[FilePath, Meta(description="Our own certificate chain in PEM, where the provider asks for one.")] = ""
-    client_key: Annotated[FilePath, Meta(description='Its private key in PEM; "" if it stands in the same file.')] = ""
+    client_key: Annotated[FilePath, Meta(description='Its private key in PEM; `""` if it stands in the same file.')] = ""
     min_version: Annotated[Literal["1.2", "1.3"], Meta(description="The oldest TLS to speak.")] = "1.2"
 
     def __post_init__(self) -> None:

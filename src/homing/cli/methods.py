@@ -1,0 +1,54 @@
+"""`homing methods`: what callers can call."""
+
+import json
+
+import click
+
+from homing.cli.reading import config_option, json_option, read_or_exit
+from homing.references import MASK, Referred
+from homing.units import format_duration
+
+COLUMNS = ("METHOD", "ASKS", "EFFECT", "DEADLINE", "SUMMARY")
+
+
+@click.command("methods", short_help="List the methods.", epilog="Example: homing methods --json | jq '.[].name'")
+@config_option
+@json_option
+def command(config_path: str, as_json: bool) -> None:
+    """List the methods: whom they ask, their effect and their deadline."""
+    config, _ = read_or_exit(config_path)
+    listed: list[dict[str, object]] = []
+    for name, method in sorted(config.methods.items()):
+        listed.append(
+            {
+                "name": name,
+                "provider": method.provider,
+                "service": method.service or method.provider,
+                "effect": method.effect,
+                "deadline_s": method.deadline or config.gateway.deadline.default,
+                "summary": MASK if isinstance(method.summary, Referred) else method.summary,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+    elif not listed:
+        click.echo(f"{config_path} has no methods yet", err=True)
+    else:
+        _print_table(listed)
+
+
+def _print_table(listed: list[dict[str, object]]) -> None:
+    rows = [
+        (
+            str(one["name"]),
+            str(one["provider"] or f"service {one['service']}"),
+            str(one["effect"]),
+            format_duration(float(str(one["deadline_s"]))),
+            str(one["summary"]),
+        )
+        for one in listed
+    ]
+    widths = [max(len(row[column]) for row in (COLUMNS, *rows)) for column in range(len(COLUMNS))]
+    for index, row in enumerate((COLUMNS, *rows)):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(click.style(line, bold=True) if index == 0 else line)

@@ -1,0 +1,58 @@
+"""What all commands share that read a configuration: `--config`, `--json`, and how problems are printed."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import IO, TypeVar
+
+import click
+
+from homing import config
+from homing.config import Config, Problem, Reading
+
+EXIT_CONFIGURATION = 2
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def config_option(command: Command) -> Command:
+    """Adds `--config`; the command gets `config_path`."""
+    return click.option(
+        "--config",
+        "config_path",
+        metavar="FILE",
+        envvar="HOMING_CONFIG",
+        default=config.CONFIG_NAME,
+        show_default=True,
+        show_envvar=True,
+        help="The configuration.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Adds `--json`; the command gets `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def read_or_exit(path: str, *, listen: str | None = None) -> tuple[Config, Reading]:
+    """The configuration. With mistakes in it they are printed to stderr, and the process exits with 2. Warnings are `check`'s."""
+    reading = config.read(path, listen=listen)
+    if reading.config is None:
+        print_problems((problem for problem in reading.problems if not problem.warning), sys.stderr)
+        raise SystemExit(EXIT_CONFIGURATION)
+    return reading.config, reading
+
+
+def print_problems(problems: Iterable[Problem], file: IO[str]) -> None:
+    """One paragraph each, in colour on a terminal."""
+    for problem in problems:
+        click.echo(styled(problem) + "\n", file=file, color=file.isatty() and None)
+
+
+def styled(problem: Problem) -> str:
+    """A problem as a line for people; without the colours it is `str(problem)`."""
+    parts = [click.style(problem.file, bold=True)]
+    if problem.path:
+        parts.append(click.style(problem.path, fg="cyan"))
+    if problem.warning:
+        parts.append(click.style("warning", fg="yellow"))
+    return ": ".join([*parts, problem.message])
