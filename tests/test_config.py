@@ -401,3 +401,34 @@ def test_a_configuration_that_was_changed_by_hand_may_not_compile(tmp_path: Path
 def test_a_path_that_cannot_be_read_back_is_told_of_its_table(tmp_path: Path) -> None:
     text = '[providers."a\\"b"]\nbase_url = "https://acme.example"\nheaders = { A = "=nope(" }\n'
     assert told(tmp_path, text)[0].startswith('homing.toml: providers."a\\"b"')
+
+
+ODD = ("5", '""', '"x"', "[]", "{}", "inf", '{ a = { b = [1] }, type = "x", when = 5 }')
+    "5",
+    "-1",
+    "true",
+    '""',
+    '"x"',
+    "[]",
+    "{}",
+    "2026-01-01",
+    "inf",
+    "[[1], {}]",
+    '{ a = { b = [1] }, type = "x", when = 5 }',
+    '"env:NOPE"',
+)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_any_value_anywhere_is_read_or_told_and_never_raises(tmp_path: Path, odd: str) -> None:
+    """Every value of a whole configuration, one at a time, is something else, and then is not there at all."""
+    path = full(tmp_path)
+    for file, text in ((path, FULL), (tmp_path / "providers" / "acme.toml", ACME)):
+        lines = text.splitlines(keepends=True)
+        for number, line in enumerate(lines):
+            key, equals, _ = line.partition(" = ")
+            for changed in (f"{key} = {odd}\n", "") if equals else (f"{line}odd = {odd}\n", ""):
+                file.write_text("".join([*lines[:number], changed, *lines[number + 1 :]]), encoding="utf-8")
+                reading = config.read(path, environ={"ACME_TOKEN": "t0ken"})
+                assert (reading.config is None) is any(not problem.warning for problem in reading.problems)
+        file.write_text(text, encoding="utf-8")
