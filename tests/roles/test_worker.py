@@ -1,0 +1,90 @@
+"""What the worker's hands make of a provider, seen from the caller's side."""
+
+from pathlib import Path
+
+import pytest
+
+from homing.edges.auth import new_key
+from tests.serving import Answer, Serving
+
+HOUSE = """
+[gateway]
+anonymous = ["*"]
+
+[providers.acme]
+base_url = "{provider}"
+request_id_header = "request-id"
+call_id_header = "x-call-id"
+timeout = { attempt = "300ms" }
+retry = { attempts_max = 2 }
+response_max = "1KiB"
+
+[methods."acme.safe"]
+provider = "acme"
+effect = "safe"
+request = "POST /safe"
+
+[methods."acme.once"]
+provider = "acme"
+request = "POST /once{?p}"
+
+[methods."acme.path"]
+provider = "acme"
+request = "GET /x/{name}"
+effect = "safe"
+"""
+
+
+def test_an_attempt_has_a_bound_of_its_own(tmp_path: Path) -> None:
+    answers = iter([Answer(never=True), Answer(body=1)])
+    with Serving(HOUSE, tmp_path, lambda asked: next(answers)) as homing:
+        assert homing.call("acme.safe", {}).result == 1
+    with Serving(HOUSE, tmp_path, lambda asked: Answer(never=True)) as homing:
+        data = homing.call("acme.once", {}).data
+    assert (data["reason"], data["executed"], len(data["attempts"])) == ("provider_timeout", "unknown", 1)
+
+
+def test_both_ids_cross_over(tmp_path: Path) -> None:
+    with Serving(HOUSE, tmp_path, lambda asked: Answer(status=500, headers={"Request-Id": "req_9"})) as homing:
+        reply = homing.call("acme.once", {})
+    assert reply.data["attempts"][0]["provider_request_id"] == "req_9"
+    assert homing.provider.log[0].headers["x-call-id"] == reply.data["call_id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "response_invalid"),
+        (b'{"a":1}{"b":2}', "response_invalid"),
+        (b'1},"error":{', "response_invalid"),
+        (b"\xff", "response_invalid"),
+        (b"[" * 600 + b"]" * 600, "response_too_large"),
+        (b'"' + b"x" * 2000 + b'"', "response_too_large"),
+    ],
+)
+def test_an_answer_that_is_not_what_was_promised(body: bytes, reason: str, tmp_path: Path) -> None:
+    with Serving(HOUSE, tmp_path, lambda asked: Answer(body=body)) as homing:
+        data = homing.call("acme.once", {}).data
+        assert (data["reason"], data["executed"]) == (reason, "unknown")
+        assert homing.call("acme.once", {}).data["reason"] == reason  # and the next call is not disturbed
+
+
+@pytest.mark.parametrize("value", ["..", ".", "", {"a": 1}, None, 1.5])
+def test_params_that_cannot_be_a_path_are_refused_unsent(value: object, tmp_path: Path) -> None:
+    with Serving(HOUSE, tmp_path) as homing:
+        reply = homing.call("acme.path", {"name": value})
+    assert (reply.error["code"], reply.data["executed"]) == (-32602, "no")
+    assert homing.provider.log == []
+
+
+@pytest.mark.parametrize(
+    ("value", "path"), [("a/b", "/x/a%2Fb"), ("%2f", "/x/%252f"), ("a\r\nX: y", "/x/a%0D%0AX%3A%20y"), (7, "/x/7")]
+)
+def test_params_that_can_stay_one_segment(value: object, path: str, tmp_path: Path) -> None:
+    with Serving(HOUSE, tmp_path, lambda asked: Answer(body=1)) as homing:
+        assert homing.call("acme.path", {"name": value}).result == 1
+    assert homing.provider.log[0].path == path
+
+
+def test_keys_are_random() -> None:
+    assert new_key()[0] != new_key()[0]
