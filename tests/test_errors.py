@@ -5,7 +5,7 @@ import pickle
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from homing.errors import (
@@ -183,6 +183,10 @@ def test_a_result_settles_what_came_before(outcomes: list[Outcome], effect: Effe
 
 
 @given(st.lists(errors, min_size=1, max_size=6), effects, st.booleans())
+@example([failure("response_invalid", "not what was promised", executed="yes")], "keyed", True)
+@example([failure("connection_lost", "gone")], "keyed", True)
+@example([failure("connection_lost", "gone")], "keyed", False)
+@example([failure("connection_lost", "gone")], "safe", True)
 def test_a_refusal_settles_what_is_unknown_only_under_a_key_and_by_a_row_of_ones_own(
     outcomes: list[Outcome], effect: Effect, own: bool
 ) -> None:
