@@ -404,19 +404,6 @@ def test_a_path_that_cannot_be_read_back_is_told_of_its_table(tmp_path: Path) ->
 
 
 ODD = ("5", '""', '"x"', "[]", "{}", "inf", '{ a = { b = [1] }, type = "x", when = 5 }')
-    "5",
-    "-1",
-    "true",
-    '""',
-    '"x"',
-    "[]",
-    "{}",
-    "2026-01-01",
-    "inf",
-    "[[1], {}]",
-    '{ a = { b = [1] }, type = "x", when = 5 }',
-    '"env:NOPE"',
-)
 
 
 @pytest.mark.parametrize("odd", ODD)
