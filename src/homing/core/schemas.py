@@ -145,15 +145,13 @@ def _longest(params: dict[str, object]) -> tuple[list[str | int], list[object]]:
     """Return the longest array in params and its path; an empty one if there is none."""
     longest: list[object] = []
     where: list[str | int] = []
-    left: list[tuple[list[str | int], object]] = [([], params)]
+    left: list[tuple[list[str | int], dict[str, object] | list[object]]] = [([], params)]
     while left:
         path, value = left.pop()
-        if isinstance(value, list):
-            if len(value) > len(longest):
-                where, longest = path, value
-            left += (([*path, index], item) for index, item in enumerate(value) if isinstance(item, dict | list))
-        elif isinstance(value, dict):
-            left += (([*path, name], item) for name, item in value.items() if isinstance(item, dict | list))
+        if isinstance(value, list) and len(value) > len(longest):
+            where, longest = path, value
+        pairs: Iterable[tuple[str | int, object]] = enumerate(value) if isinstance(value, list) else value.items()
+        left += (([*path, step], item) for step, item in pairs if isinstance(item, dict | list))
     return where, longest
 
 
@@ -184,6 +182,7 @@ _PLAIN: Final = {
     "required": "lacks the member {property}",
     "uniqueItems": "must not have the same element twice",
     "contains": "has no element of the kind it must contain",
+    "unevaluatedItems": "has elements that the method does not know",
     "not": "is of a form that is not allowed",
     "falseSchema": "is not allowed",
 }
@@ -201,7 +200,7 @@ def explain(error: Error) -> str:
         said = f"must be {' or '.join(_listed(fields['options'], _json))}"
     elif name == "const":
         said = f"must be {_json(fields['expected_value'])}"
-    elif name in {"additionalProperties", "unevaluatedProperties", "unevaluatedItems"}:
+    elif name in {"additionalProperties", "unevaluatedProperties"}:
         said = f"has what the method does not know: {', '.join(_listed(fields['unexpected'], _short))}"
     elif name in {"anyOf", "oneOf"}:
         said = _branches(cast(list[list[Error]], fields["context"]))
