@@ -128,7 +128,9 @@ class _Reader:
             methods=self._entries("methods", forms.METHOD_NAME, settings.Method),
         )
         wrong = [problem.path for problem in self.decoder.problems if not problem.warning]
-        doubtful = [name for name in config.methods if any(path.startswith(show_path(("methods", name, ""))[:-2]) for path in wrong)]
+        doubtful = [
+            name for name in config.methods if any(path.startswith(show_path(("methods", name, ""))[:-2]) for path in wrong)
+        ]
         names = checks.Names(frozenset(self.named["providers"]), frozenset(self.named["methods"]), frozenset(doubtful))
         checks.check(config, names, self.decoder.report)
         compiled = self._compile(config)
