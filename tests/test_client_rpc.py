@@ -246,3 +246,9 @@ def test_without_a_response_there_is_no_answer() -> None:
     (answer,) = read([Question("1", "m")], Ending(), alone=True)
     assert isinstance(answer, OutcomeUnknown)
     assert answer.reason == "connection_lost"
+
+
+@pytest.mark.parametrize("body", [b"[", b'[{"jsonrpc":"2.0","id":"1","result":1}', b"[7, null, []]"])
+def test_a_list_that_is_no_answer_is_unknown_for_each(body: bytes) -> None:
+    answers = read([Question("1", "m"), Question("2", "m")], Ending(reader=reader_of(body)), alone=False)
+    assert [type(answer) for answer in answers] == [OutcomeUnknown, OutcomeUnknown]

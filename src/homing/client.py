@@ -65,6 +65,8 @@ class _Caller:
             raise TypeError(f"a method is named by a string, not by {type(method).__name__}")
         if idempotency_key is not None and not isinstance(idempotency_key, str):
             raise TypeError(f"an idempotency key is a string, not {type(idempotency_key).__name__}")
+        for text in (method, idempotency_key or ""):
+            text.encode()  # a lone surrogate is a ValueError, and is better raised here
         return Question(f"{self._life}-{next(self._numbers)}", method, encode_params(params), idempotency_key)
 
     def _errand(self, questions: list[Question], *, alone: bool, timeout: float | None, retries: int | None) -> Errand:

@@ -165,11 +165,6 @@ class ResponseReader:
         self.complete = False
 
     @property
-    def started(self) -> bool:
-        """Whether any byte came."""
-        return self._fed > 0
-
-    @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request: the response is whole, and nothing came after it."""
         return self.complete and self._keep_alive and not self._surplus
