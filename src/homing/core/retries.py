@@ -16,15 +16,15 @@ PROVIDER_WELL = frozenset({"ok", "provider_refused"})
 
 def record(held: Held, outcome: Outcome, now: float) -> None:
     """Tell the breaker what the provider did; what callers sent wrong or cut short is not its doing."""
-    held.probing = False
-    breaker = held.provider.breaker
+    breaker, ticket = held.provider.breaker, held.ticket
+    held.ticket = 0
     slow = outcome.reason == "deadline_exceeded" and now - held.started_at >= held.method.deadline_s / 2
     if slow or outcome.reason in PROVIDER_FAULTS:
-        breaker.record(now, failure=True)
+        breaker.record(now, failure=True, ticket=ticket)
     elif outcome.reason in PROVIDER_WELL:
-        breaker.record(now, failure=False)
+        breaker.record(now, failure=False, ticket=ticket)
     else:
-        breaker.forget(now)
+        breaker.forget(now, ticket)
 
 
 def pause_s(held: Held, outcome: Outcome, mean_s: float, random: Callable[[], float], now: float) -> float | None:

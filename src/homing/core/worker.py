@@ -206,16 +206,16 @@ class Worker:
         return self._ready_to_begin(held, now)
 
     def _ready_to_begin(self, held: Held, now: float) -> list[Action]:
-        if not held.provider.breaker.allow(now):
+        held.ticket = held.provider.breaker.allow(now)
+        if not held.ticket:
             return self._refuse(held, circuit_open(held, held.provider.breaker.retry_after(now)), now)
-        held.probing = True
+        self._timers.discard(held.request.call_id)
         if held.granted_at is not None:
             return self._start(held, now)
         self._claims += 1
         held.phase = "claiming"
         held.claim = self._claims
         held.claimed_at = now
-        self._timers.discard(held.request.call_id)
         self._claiming[held.request.call_id] = now + CLAIM_EVERY_S
         return self._send(held, Claim(held.request.call_id, self.life, held.claim))
 
@@ -363,7 +363,8 @@ class Worker:
         held.phase = "finished"
         self._timers.discard(call_id)
         self.outcomes_held_bytes += outcome.held_bytes
-        actions = self._say_again(held, now)
+        self._finished[call_id] = now + FINAL_EVERY_S
+        actions = self._send(held, held.final)  # once at least, however late: the broker counts the credit until it hears
         actions += self._free(held, now)
         while self.outcomes_held_bytes > self._outcomes_held_bytes_max:
             self._forget(self._held[next(iter(self._finished))])
@@ -402,9 +403,9 @@ class Worker:
 
     def _free(self, held: Held, now: float) -> list[Action]:
         """Give the slot to whoever waits for it, and the breaker's leave back if it was not used."""
-        if held.probing:
-            held.probing = False
-            held.provider.breaker.forget(now)
+        if held.ticket:
+            held.provider.breaker.forget(now, held.ticket)
+            held.ticket = 0
         if not held.has_slot:
             held.provider.waiting.remove(held.request.call_id)
             return []
