@@ -154,7 +154,7 @@ class Broker:
             service = self._services[request.service] = Service(request.service, now)
         copy = Copy(request, now + request.remaining_ms / 1000)
         worker = self._idle_worker(service, copy) if not service.length else None
-        if worker is None:
+        if worker is None or self.held_bytes + len(request.body) > self.limits.held_bytes_max:
             refusal = self._refusal(service, copy, now)
             if refusal is not None:
                 return [Send(peer, refusal)]
@@ -163,7 +163,7 @@ class Broker:
         if worker is not None:
             return [self._give(copy, worker, now)]
         self._queue(service, copy, now)
-        return []
+        return self._dispatch(service, now)  # who stands before it may be waiting for a worker that has not refused it
 
     def _refusal(self, service: Service, copy: Copy, now: float) -> Reject | None:
         """Why a call that finds no free slot cannot be queued: the promise is to say so now, not at the deadline."""
@@ -174,8 +174,7 @@ class Broker:
         wait_s = service.mean_s * (service.length + 1) / slots if slots else 0.0
         soon_ms = max(100, int(wait_s * 1000))
         if service.length >= limits.queue_length_max:
-            message = f"The queue of service {service.name!r} is full."
-            return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.queue_length_max")
+            return self._queue_full(call_id, service, wait_s)
         if self.held_bytes + len(copy.request.body) > limits.held_bytes_max:
             message = "The broker holds as many bytes of params as it may."
             return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.held_bytes_max")
@@ -184,6 +183,11 @@ class Broker:
             message = f"Service {service.name!r} is busy: this call would wait {wait_s:.1f} s and has {remaining_s:.1f} s."
             return Reject(call_id, "refused", "overloaded", message, soon_ms, "deadline")
         return None
+
+    def _queue_full(self, call_id: bytes, service: Service, wait_s: float) -> Reject:
+        message = f"The queue of service {service.name!r} is full."
+        soon_ms = max(100, int(wait_s * 1000))
+        return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.queue_length_max")
 
     def _no_worker(self, call_id: bytes, service: Service) -> Reject:
         waited_s = self.limits.no_worker_after_s
@@ -312,7 +316,7 @@ class Broker:
         actions: list[Action] = []
         if worker is not None and beat.in_flight is not None:
             listed = set(beat.in_flight)
-            given = [call_id for held in worker.held.values() for call_id in held]
+            given = [call_id for held in worker.held.values() for call_id in sorted(held)]
             worker.strays = listed.difference(given)
             for call_id in given:
                 copy = self._copies[call_id]
@@ -384,13 +388,16 @@ class Broker:
 
     def _requeue(self, copy: Copy, now: float) -> list[Action]:
         service = self._services[copy.request.service]
+        if service.length >= self.limits.queue_length_max and self._idle_worker(service, copy) is None:
+            self._forget(copy)
+            return self._to_gateway(self._queue_full(copy.request.call_id, service, 0.0))
         self._queue(service, copy, now, first=True)
         return self._dispatch(service, now)
 
     def _dispatch(self, service: Service, now: float) -> list[Action]:
         """Give out what can be given, a call of each principal in turn."""
         actions: list[Action] = []
-        given = True
+        given = service.has_credit()
         while given and service.length:
             given = False
             for copy in service.turns():
@@ -451,6 +458,9 @@ class Broker:
         if worker is not None:
             worker.gone = True
             self._gone.set(worker.life, now + GONE_AFTER_S)
+            for held in worker.held.values():
+                for call_id in held:
+                    self._copies[call_id].order = 0  # the link counts anew: what it does not list when it is back, it has not got
         head = self._gateway_at.pop(peer, None)
         if head is not None and self._gateways.get(head) == peer:
             self._gone.set(head, now + GONE_AFTER_S)

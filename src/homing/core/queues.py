@@ -21,6 +21,11 @@ class Copy(msgspec.Struct, gc=False):
     granted: bool = False
     refused_by: set[Life] | None = None
 
+    @property
+    def line(self) -> str:
+        """The line it waits in: its principal's, or apart from it if a worker has refused it, so that the others need not wait too."""
+        return f"{self.request.principal}\n" if self.refused_by else self.request.principal
+
 
 class Offering:
     """One life of a worker: where it is, what it offers, what it has been given by service."""
@@ -58,9 +63,9 @@ class Service:
 
     def push(self, copy: Copy, *, first: bool = False) -> None:
         """To the end of its principal's line, or to the head if it has waited before."""
-        line = self.lines.get(copy.request.principal)
+        line = self.lines.get(copy.line)
         if line is None:
-            line = self.lines[copy.request.principal] = deque()
+            line = self.lines[copy.line] = deque()
         if first:
             line.appendleft(copy)
         else:
@@ -69,11 +74,11 @@ class Service:
 
     def remove(self, copy: Copy) -> None:
         """Out of its line, wherever it stands."""
-        line = self.lines[copy.request.principal]
+        line = self.lines[copy.line]
         line.remove(copy)
         self.length -= 1
         if not line:
-            del self.lines[copy.request.principal]
+            del self.lines[copy.line]
 
     def turns(self) -> Iterator[Copy]:
         """The head of each principal's line. Whoever is served goes to the back of the round."""
@@ -82,13 +87,17 @@ class Service:
 
     def pop(self, copy: Copy) -> None:
         """Serve the head of a line."""
-        principal = copy.request.principal
-        line = self.lines.pop(principal)
+        name = copy.line
+        line = self.lines.pop(name)
         line.popleft()
         self.length -= 1
         if line:
-            self.lines[principal] = line
+            self.lines[name] = line
 
     def slots(self) -> int:
         """How many calls of this service all its workers take at once."""
         return sum(worker.services.get(self.name, 0) for worker in self.workers.values())
+
+    def has_credit(self) -> bool:
+        """Whether any of its workers takes one more."""
+        return any(worker.credit(self.name) > 0 for worker in self.workers.values())
