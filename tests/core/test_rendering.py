@@ -238,7 +238,6 @@ CLOSED = {"additionalProperties": False, "properties": {"a": {"type": "string"},
         ("GET //other.example/x", {}, "m.request", "another host"),
         ("GET /x/{c}", {"schema": CLOSED}, "m.request", "{c}: the params' schema has no c"),
         ("GET /x/{+a}", {}, "m.request", "operator +"),
-        ("GET /x", {"query": {"q": "=params.c"}, "schema": CLOSED}, "m.query.q", "has no c"),
         ("GET /x", {"query": {"q": "=call.attempt"}}, "m.query.q", "headers only"),
         ("GET /x", {"query": {"q": {"a": 1}}}, "m.query.q", "must be a text"),
         ("GET /x", {"query": {"q": {"a": "=params.a"}}}, "m.query.q", "an object has no place"),
@@ -291,6 +290,16 @@ def test_what_is_not() -> None:
     ):
         assert compiled("POST /x", **fields)[1] == []
     assert compiled("GET /x", encode="text")[1] == []
+
+
+def test_what_no_params_can_have_is_a_warning_where_the_request_can_do_without() -> None:
+    for request_line, fields, path in (
+        ("POST /x{?c}", {}, "m.request"),
+        ("GET /x", {"query": {"q": "=params.c"}}, "m.query.q"),
+    ):
+        made, problems = compiled(request_line, schema=CLOSED, **fields)
+        assert made is not None
+        assert [(problem.path, problem.warning) for problem in problems if "has no c" in problem.message] == [(path, True)]
 
 
 def test_what_a_request_uses() -> None:

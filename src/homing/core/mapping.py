@@ -97,10 +97,10 @@ class Expression:
     """A compiled expression: what it uses of its root, and its value there.
 
     `roots` are the names it begins with, `params` the members of the params that it uses (None: all), `path` the names and indices
-    if it is nothing but those.
+    if it is nothing but those. `doubts` are what is legal but unwise in it.
     """
 
-    __slots__ = ("_by_status", "_gate", "_interpreter", "_tree", "params", "path", "roots", "text", "uses_key")
+    __slots__ = ("_by_status", "_gate", "_interpreter", "_tree", "doubts", "params", "path", "roots", "text", "uses_key")
 
     def __init__(
         self, text: str, tree: "_Tree", path: tuple[str | int, ...] | None, found: Analysis, gate: "_Tree | None"
@@ -110,6 +110,7 @@ class Expression:
         self.roots = frozenset(found.roots)
         self.params = None if found.params is None else frozenset(found.params)
         self.uses_key = found.uses_key
+        self.doubts = tuple(dict.fromkeys(found.doubts))
         self._tree = tree
         self._gate = gate
         self._by_status: dict[int, bool] = {}

@@ -221,7 +221,7 @@ def compile_request(spec: RequestSpec, report: Report, provider: Report) -> Rend
         report.at("encode").problem(str(error))
         return None
     _check_body(spec, body, method, report)
-    if len(report.problems) > before or target is None:
+    if target is None or not all(problem.warning for problem in report.problems[before:]):
         return None
     return Rendering(spec, Parts(method, target, query, headers, body, encode, uses, body_uses))
 
@@ -245,7 +245,7 @@ def _compile_line(spec: RequestSpec, report: Report, uses: Uses) -> tuple[str, u
         declared = properties(spec.schema)
         for name in template.names if is_closed(spec.schema) else ():
             if name not in declared:
-                report.problem(f"{{{name}}}: {undeclared(name, declared)}")
+                (report.problem if name in template.needed else report.warn)(f"{{{name}}}: {undeclared(name, declared)}")
         uses.add(frozenset(template.names), template.uses_key)
     return match[1], template
 

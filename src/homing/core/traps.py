@@ -60,6 +60,7 @@ class Analysis:
         self.functions = functions
         self.schema = schema
         self.problems: list[str] = []
+        self.doubts: list[str] = []  # what is legal, and null for ever
         self.roots: set[str] = set()
         self.params: set[str] | None = set()
         self.uses_key = False
@@ -162,7 +163,7 @@ class Analysis:
             found = declared[name]
             return Scope("text" if _is_text(found) else "other", found)
         if is_closed(schema):
-            self._problem(undeclared(name, declared))
+            self.doubts.append(undeclared(name, declared))
         return OTHER
 
     def _literal(self, value: object) -> Scope:

@@ -47,9 +47,9 @@ Part: TypeAlias = str | Variable | Form
 
 
 class Template:
-    """A parsed target. `names` are the params it uses, `constant` is the whole of it where it uses nothing."""
+    """A parsed target. `names` are the params it uses, `needed` those it cannot do without; `constant` is all of it if it uses none."""
 
-    __slots__ = ("constant", "names", "parts", "uses_key")
+    __slots__ = ("constant", "names", "needed", "parts", "uses_key")
 
     def __init__(self, parts: tuple[Part, ...]) -> None:
         self.parts = parts
@@ -61,6 +61,7 @@ class Template:
                 names += [name for name, _ in part.names]
         self.uses_key = "call.key" in names
         self.names = tuple(dict.fromkeys(name for name in names if name not in CALL_NAMES))
+        self.needed = frozenset(part.name for part in parts if isinstance(part, Variable))
         self.constant = "".join(part for part in parts if isinstance(part, str)) if not names else None
 
     def expand(self, root: Mapping[str, object]) -> str:

@@ -130,6 +130,8 @@ def compile_value(value: object, place: Place, schema: object, report: Report, u
             report.problem(message)
         if expression is None:
             return Constant(None)
+        for message in expression.doubts:
+            report.warn(message)
         uses.add(expression.params, expression.uses_key)
         return Mapped(expression)
     if isinstance(value, dict):

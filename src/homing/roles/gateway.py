@@ -101,11 +101,9 @@ class Gateway:
         principals: Principals,
         limits: GatewayLimits,
         *,
-        attempts_max: Mapping[str, int],
         log: Log,
         metrics: Metrics,
     ) -> None:
-        self._attempts_max = attempts_max
         self._methods = methods
         self._principals = principals
         self._limits = limits
@@ -231,7 +229,7 @@ class Gateway:
                 key=caller_key or call_id.hex(),
                 caller_key=caller_key or call_id.hex(),
                 body=body,
-                attempts_max=self._attempts_max.get(call.method, 1),
+                attempts_max=method.attempts_max,
                 key_lifetime_s=method.key_lifetime_s,
             )
         )

@@ -58,9 +58,6 @@ class Process:
             methods,
             principals,
             _gateway_limits(config),
-            attempts_max={
-                name: config.providers[method.provider].retry.attempts_max for name, method in methods.items() if method.provider
-            },
             log=log,
             metrics=self.metrics,
         )
