@@ -1,13 +1,17 @@
 """homing.core.methods: a whole method, from its table to its requests and answers."""
 
 import datetime as dt
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from homing.core.exchange import HttpRequest, HttpResponse
+from homing.core.jsonrpc import decode_value, encode_value
 from homing.core.methods import Method, check_provider, compile_method
 from homing.core.specs import AnswerRow, CallInfo, IdempotencySpec, LookupSpec, MappingError, MethodSpec, Problem, ProviderSpec
 from homing.errors import Outcome, ParamError
@@ -376,3 +380,51 @@ def test_what_is_wrong_with_a_provider() -> None:
     ]
     assert set(found) <= set(problems_of(provider))
     assert check_provider(ACME) == []
+
+
+json_texts = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from([0.5, Decimal("1E400"), Decimal("0.12345678901234567890")]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
+    max_leaves=10,
+).map(encode_value)
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), json_texts))
+def test_whatever_the_params_are_the_request_is_sound_or_the_call_is_refused(members: dict[str, bytes]) -> None:
+    raw = b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), text) for name, text in members.items())
+    params = decode_value(raw)
+    for made in ANYTHING:
+        try:
+            request = made.render(params, raw, CallInfo(id="c", key="k", principal="p"))
+        except MappingError:
+            continue
+        assert re.fullmatch(r"/v2/[A-Za-z0-9\-._~%/]+(\?[A-Za-z0-9\-._~%&=,]*)?", request.target)
+        assert request.target.count("/") == 2 + ("/p/" in request.target)
+        assert not any(set(name + value) & set("\r\n\0") for name, value in request.headers)
+        assert request.body is not None
+        assert request.body == b"" or decode_value(request.body) is not None
+        if request.target == "/v2/raw":
+            assert request.body is raw
+
+
+ANYTHING = [
+    method(MethodSpec(name="any.raw", provider="acme", request="POST /raw")),
+    method(MethodSpec(name="any.left", provider="acme", request="POST /p/{a}{?b,c*}")),
+    method(
+        MethodSpec(name="any.header", provider="acme", request="POST /h", headers={"X": "=params.a", "Y": "=to_string(params.b)"})
+    ),
+    method(
+        MethodSpec(
+            name="any.body",
+            provider="acme",
+            request="POST /b",
+            query={"q": "=params.a"},
+            body={"x": "=params.b", "y": ["=params.c.d", "=params"]},
+        )
+    ),
+    method(MethodSpec(name="any.sum", provider="acme", request="POST /s", body="=sum(params.a) && max_by(params.b, &c)")),
+]
