@@ -11,7 +11,7 @@ import pytest
 import homing
 import homing.client
 from homing import AsyncClient, CallError, Client, Executed, NotExecuted, OutcomeUnknown
-from tests.scripted import Either, ScriptedGateway, Visit, each, error, joined, response, result
+from tests.scripted_gateway import Either, ScriptedGateway, Visit, each, error, joined, response, result
 
 KINDS = ["blocking", "asyncio"]
 

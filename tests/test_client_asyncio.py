@@ -10,7 +10,7 @@ import uvloop
 
 from homing import AsyncClient, CallError, NotExecuted, OutcomeUnknown
 from homing.client_asyncio import AsyncLink, Conversation
-from tests.scripted import ScriptedGateway, Visit, each, error, free_port, result
+from tests.scripted_gateway import ScriptedGateway, Visit, each, error, free_port, result
 
 
 def open_files() -> int:

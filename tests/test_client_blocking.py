@@ -12,7 +12,7 @@ import pytest
 
 from homing import Client, NotExecuted, OutcomeUnknown
 from homing.client_blocking import Connection, poll, prepare
-from tests.scripted import ScriptedGateway, Visit, each, joined, response, result
+from tests.scripted_gateway import ScriptedGateway, Visit, each, joined, response, result
 
 
 def test_threads_share_a_client_and_each_gets_its_own_answer() -> None:

@@ -20,7 +20,19 @@ from homing.client_asyncio import AsyncLink
 from homing.client_blocking import BlockingLink
 from homing.client_http import ResponseReader
 from homing.client_rpc import GRACE_MIN_S
-from tests.scripted import Either, Request, ScriptedGateway, Visit, each, error, free_port, in_turn, joined, response, result
+from tests.scripted_gateway import (
+    Either,
+    Request,
+    ScriptedGateway,
+    Visit,
+    each,
+    error,
+    free_port,
+    in_turn,
+    joined,
+    response,
+    result,
+)
 
 
 @pytest.fixture(params=["blocking", "asyncio"])

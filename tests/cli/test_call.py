@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from homing.cli import main
 from homing.cli.call import check_params, in_words
 from homing.errors import CallError
-from tests.scripted import Request, ScriptedGateway, Visit, each, error, free_port, response, result
+from tests.scripted_gateway import Request, ScriptedGateway, Visit, each, error, free_port, response, result
 
 HOMING = [sys.executable, "-c", "from homing.cli import main; main(prog_name='homing')"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from homing.cli.call_batch import Line, read_lines
 from tests.cli.test_call import HOMING, echo, homing, on_a_terminal
-from tests.scripted import Request, ScriptedGateway, Visit, each, error, free_port, result
+from tests.scripted_gateway import Request, ScriptedGateway, Visit, each, error, free_port, result
 
 
 def rows(text: str) -> list[dict[str, object]]:
