@@ -428,3 +428,14 @@ ANYTHING = [
     ),
     method(MethodSpec(name="any.sum", provider="acme", request="POST /s", body="=sum(params.a) && max_by(params.b, &c)")),
 ]
+
+
+def test_what_a_closed_schema_does_not_have_is_said_and_the_method_works() -> None:
+    narrow = {**SCHEMA, "properties": {"account": {"type": "string"}, "amount": {"type": "integer", "minimum": 1}}}
+    made, problems = compile_method(replace(CHARGE, params=narrow), ACME)
+    assert [(problem.path, problem.warning) for problem in problems] == [
+        ('methods."acme.charge".request', True),
+        ('methods."acme.charge".body.metadata', True),
+    ]
+    assert made is not None
+    assert made.render({"account": "a", "amount": 1}, b"", CallInfo(id="c")).body == b'{"amount":1,"currency":"eur"}'

@@ -107,7 +107,6 @@ def test_a_member_that_no_params_can_have_is_legal_and_unwise(text: str, why: st
     assert why in expression.doubts[0]
 
 
-
 @pytest.mark.parametrize(
     ("text", "why"),
     [
