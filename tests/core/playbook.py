@@ -27,7 +27,7 @@ TICKS_MAX = 10_000
 class Like:
     """Equal to anything of its kind whose named fields are equal: the rest is of no interest to the test."""
 
-    def __init__(self, kind: type, **fields: object) -> None:
+    def __init__(self, kind: type, /, **fields: object) -> None:
         self.kind = kind
         self.fields = fields
 
@@ -42,7 +42,7 @@ class Like:
         return f"like({self.kind.__name__}{', ' * bool(fields)}{fields})"
 
 
-def like(kind: type, **fields: object) -> object:
+def like(kind: type, /, **fields: object) -> object:
     """`like(Outcome, reason="expired")` is any outcome with that reason; `like(Start)` is any start."""
     return Like(kind, **fields)
 

@@ -43,6 +43,7 @@ from homing.core.queues import Copy, Offering, Service
 
 GONE_AFTER_S = 0.5  # a connection that blinked comes back within this
 LOST_EVERY_S = 0.5
+SOON_MS = 100  # when to come again to a broker that cannot say
 MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
 
 
@@ -73,6 +74,7 @@ class Broker:
         self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
         self._repeat: Deadlines[int] = Deadlines()  # LOST
         self._links = Links(life, heartbeat_s)
+        self._began_at: float | None = None
         self._on_message: dict[type, Callable[..., list[Action]]] = {
             Request: self._requested,
             Claim: self._claimed,
@@ -92,6 +94,8 @@ class Broker:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a broker's are answered with nothing."""
+        if self._began_at is None:
+            self._began_at = now
         if type(event) is Received:
             if self._links.interval_s:
                 self._links.count_received(event.peer, event.message, now)
@@ -105,6 +109,9 @@ class Broker:
             actions = []
         if self._links.interval_s:
             self._links.count_sent(actions)
+            for action in actions:
+                if isinstance(action, Send) and type(action.message) is Request:
+                    self._copies[action.message.call_id].order = self._links.peers[action.peer].sent
         return actions
 
     def next_deadline(self) -> float | None:
@@ -149,44 +156,49 @@ class Broker:
             return [Send(peer, Disconnect())]
         if request.call_id in self._copies or request.remaining_ms <= 0:
             return []
-        service = self._services.get(request.service)
-        if service is None:
-            service = self._services[request.service] = Service(request.service, now)
+        service = self._service(request.service)
         copy = Copy(request, now + request.remaining_ms / 1000)
-        worker = self._idle_worker(service, copy) if not service.length else None
-        if worker is None or self.held_bytes + len(request.body) > self.limits.held_bytes_max:
-            refusal = self._refusal(service, copy, now)
-            if refusal is not None:
-                return [Send(peer, refusal)]
+        worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
+        refusal = self._refusal(service, copy, worker, now)
+        if refusal is not None:
+            return [Send(peer, refusal)]
         self._copies[request.call_id] = copy
         self.held_bytes += len(request.body)
         if worker is not None:
             return [self._give(copy, worker, now)]
         self._queue(service, copy, now)
-        return self._dispatch(service, now)  # who stands before it may be waiting for a worker that has not refused it
+        return []
 
-    def _refusal(self, service: Service, copy: Copy, now: float) -> Reject | None:
-        """Why a call that finds no free slot cannot be queued: the promise is to say so now, not at the deadline."""
+    def _service(self, name: str) -> Service:
+        service = self._services.get(name)
+        if service is None:  # whoever was going to offer it has had the time since this broker began
+            assert self._began_at is not None, "with the first event"
+            service = self._services[name] = Service(name, self._began_at)
+        return service
+
+    def _refusal(self, service: Service, copy: Copy, worker: Offering | None, now: float) -> Reject | None:
+        """Why a call cannot be taken: the promise is to say so now, not at the deadline. A free slot admits, if the bytes can be held."""
         call_id, limits = copy.request.call_id, self.limits
+        if self.held_bytes + len(copy.request.body) > limits.held_bytes_max:
+            message = "The broker holds as many bytes of params as it may."
+            return Reject(call_id, "refused", "overloaded", message, SOON_MS, "broker.held_bytes_max")
+        if worker is not None:
+            return None
         if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
             return self._no_worker(call_id, service)
         slots = service.slots()
-        wait_s = service.mean_s * (service.length + 1) / slots if slots else 0.0
-        soon_ms = max(100, int(wait_s * 1000))
+        wait_s = service.mean_s * service.length / slots if slots else 0.0
+        soon_ms = max(SOON_MS, int(wait_s * 1000))
         if service.length >= limits.queue_length_max:
-            return self._queue_full(call_id, service, wait_s)
-        if self.held_bytes + len(copy.request.body) > limits.held_bytes_max:
-            message = "The broker holds as many bytes of params as it may."
-            return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.held_bytes_max")
+            return self._queue_full(call_id, service, soon_ms)
         remaining_s = copy.request.remaining_ms / 1000
         if wait_s and wait_s >= remaining_s - margin_s(remaining_s):
             message = f"Service {service.name!r} is busy: this call would wait {wait_s:.1f} s and has {remaining_s:.1f} s."
             return Reject(call_id, "refused", "overloaded", message, soon_ms, "deadline")
         return None
 
-    def _queue_full(self, call_id: bytes, service: Service, wait_s: float) -> Reject:
+    def _queue_full(self, call_id: bytes, service: Service, soon_ms: int) -> Reject:
         message = f"The queue of service {service.name!r} is full."
-        soon_ms = max(100, int(wait_s * 1000))
         return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.queue_length_max")
 
     def _no_worker(self, call_id: bytes, service: Service) -> Reject:
@@ -233,16 +245,15 @@ class Broker:
         if worker is None:
             worker = self._workers[ready.life] = Offering(ready.life, peer)
         elif worker.peer != peer:
-            self._worker_at.pop(worker.peer, None)
+            self._leave_peer(worker)
             worker.peer = peer
+            self._count_anew(worker)
         self._worker_at[peer] = worker
         worker.gone = False
         self._gone.discard(ready.life)
         self._links.open(peer, now)
         self._offer(worker, ready.services, now)
-        for name in worker.services:
-            actions += self._dispatch(self._services[name], now)
-        return actions
+        return actions + self._dispatch_to(worker.life, now)
 
     def _offer(self, worker: Offering, services: dict[str, int], now: float) -> None:
         for name in worker.services.keys() - services.keys():
@@ -254,7 +265,7 @@ class Broker:
                     self._patience.set(name, now + self.limits.no_worker_after_s)
         worker.services = dict(services)
         for name in services:
-            service = self._services.setdefault(name, Service(name, now))
+            service = self._service(name)
             service.workers[worker.life] = worker
             service.nobody_since = None
             self._patience.discard(name)
@@ -263,7 +274,7 @@ class Broker:
         if not self._speaks(peer, claim.life):
             return [Send(peer, Disconnect())]
         copy = self._copies.get(claim.call_id)
-        if copy is not None and copy.life == claim.life:
+        if copy is not None and copy.life == claim.life and (copy.claim is None or claim.claim > copy.claim):
             copy.claim = claim.claim
         return self._to_gateway(claim)
 
@@ -271,38 +282,39 @@ class Broker:
         if not self._speaks(peer, final.life):
             return [Send(peer, Disconnect())]
         actions = self._to_gateway(final)
-        copy = self._take_back(final.call_id, final.life)
-        if copy is not None:
-            service = self._services[copy.request.service]
-            taken_s = now - copy.given_at
-            service.mean_s += (taken_s - service.mean_s) * (MEAN_WEIGHT if service.mean_s else 1.0)
-            self._forget(copy)
-            if service.length:
-                actions += self._dispatch(service, now)
+        copy = self._take_back(final.call_id, final.life, final.claim)
+        if copy is None:
+            return actions + self._dispatch_to(final.life, now)
+        service = self._services[copy.request.service]
+        taken_s = now - copy.given_at
+        service.mean_s += (taken_s - service.mean_s) * (MEAN_WEIGHT if service.mean_s else 1.0)
+        self._forget(copy)
+        if service.length:
+            actions += self._dispatch(service, now)
         return actions
 
     def _released(self, peer: Peer, release: Release, now: float) -> list[Action]:
         if not self._speaks(peer, release.life):
             return [Send(peer, Disconnect())]
-        actions: list[Action] = []
-        copy = self._take_back(release.call_id, release.life)
-        if copy is not None:
-            self._forget(copy)
-            actions += self._dispatch(self._services[copy.request.service], now)
-        return [*self._to_gateway(release), *actions]
+        actions = self._to_gateway(release)
+        copy = self._take_back(release.call_id, release.life, release.claim)
+        if copy is None:
+            return actions + self._dispatch_to(release.life, now)
+        self._forget(copy)
+        return actions + self._dispatch(self._services[copy.request.service], now)
 
     def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:
         worker = self._worker_at.get(peer)
         if worker is None:
             return [Send(peer, Disconnect())]
-        copy = self._take_back(reject.call_id, worker.life)
+        copy = self._take_back(reject.call_id, worker.life, None)
         if copy is None:
-            return []
+            return self._dispatch_to(worker.life, now)
         service = self._services[copy.request.service]
         if reject.kind == "drop":
             self._forget(copy)
             return self._dispatch(service, now)
-        copy.refused_by = (copy.refused_by or set()) | {worker.life}
+        copy.refused_by |= {worker.life}
         if reject.kind == "refused" and self._idle_worker(service, copy) is None:
             self._forget(copy)
             return [*self._to_gateway(reject), *self._dispatch(service, now)]
@@ -321,10 +333,9 @@ class Broker:
             for call_id in given:
                 copy = self._copies[call_id]
                 if call_id not in listed and copy.order <= beat.received:
-                    self._take_back(call_id, worker.life)
+                    self._free(copy, worker)
                     actions += self._requeue(copy, now)
-            for name in worker.services:
-                actions += self._dispatch(self._services[name], now)
+            actions += self._dispatch_to(worker.life, now)
         if heard.gap or heard.stranger:
             actions.append(self._links.beat(peer))
         return actions
@@ -350,7 +361,7 @@ class Broker:
         most = 0
         for worker in service.workers.values():
             credit = worker.credit(service.name)
-            if credit > most and not (copy.refused_by and worker.life in copy.refused_by):
+            if credit > most and worker.life not in copy.refused_by:
                 best, most = worker, credit
         return best
 
@@ -364,33 +375,35 @@ class Broker:
         if held is None:
             held = worker.held[request.service] = set()
         held.add(request.call_id)
-        link = self._links.peers.get(worker.peer)
-        copy.order = link.sent + 1 if link is not None else 0
         return Send(worker.peer, request)
 
-    def _take_back(self, call_id: bytes, life: Life) -> Copy | None:
-        """Free the credit this call takes of this life, if it does."""
+    def _take_back(self, call_id: bytes, life: Life, claim: int | None) -> Copy | None:
+        """Free the credit this call takes of this life, if it does. What is said of another claim than its present one comes late."""
         copy = self._copies.get(call_id)
+        worker = self._workers[life]
         if copy is None or copy.life != life:
-            worker = self._workers.get(life)
-            if worker is not None:
-                worker.strays.discard(call_id)
+            worker.strays.discard(call_id)
             return None
-        self._workers[life].held[copy.request.service].discard(call_id)
-        copy.life = None
+        if copy.claim is not None and copy.claim != claim:
+            return None
+        self._free(copy, worker)
         return copy
+
+    def _free(self, copy: Copy, worker: Offering) -> None:
+        worker.held[copy.request.service].discard(copy.request.call_id)
+        copy.life = None
 
     def _queue(self, service: Service, copy: Copy, now: float, *, first: bool = False) -> None:
         service.push(copy, first=first)
         self._expiry.set(copy.request.call_id, copy.deadline)
         if service.nobody_since is not None and service.name not in self._patience:
-            self._patience.set(service.name, max(now, service.nobody_since) + self.limits.no_worker_after_s)
+            self._patience.set(service.name, service.nobody_since + self.limits.no_worker_after_s)
 
     def _requeue(self, copy: Copy, now: float) -> list[Action]:
         service = self._services[copy.request.service]
         if service.length >= self.limits.queue_length_max and self._idle_worker(service, copy) is None:
             self._forget(copy)
-            return self._to_gateway(self._queue_full(copy.request.call_id, service, 0.0))
+            return self._to_gateway(self._queue_full(copy.request.call_id, service, SOON_MS))
         self._queue(service, copy, now, first=True)
         return self._dispatch(service, now)
 
@@ -411,6 +424,15 @@ class Broker:
                         self._forget(copy)
                     given = True
                     break
+        return actions
+
+    def _dispatch_to(self, life: Life, now: float) -> list[Action]:
+        """Give out what this worker may now take."""
+        actions: list[Action] = []
+        for name in self._workers[life].services:
+            service = self._services[name]
+            if service.length:
+                actions += self._dispatch(service, now)
         return actions
 
     def _forget(self, copy: Copy) -> None:
@@ -458,18 +480,27 @@ class Broker:
         if worker is not None:
             worker.gone = True
             self._gone.set(worker.life, now + GONE_AFTER_S)
-            for held in worker.held.values():
-                for call_id in held:
-                    self._copies[call_id].order = 0  # the link counts anew: what it does not list when it is back, it has not got
+            self._count_anew(worker)
         head = self._gateway_at.pop(peer, None)
         if head is not None and self._gateways.get(head) == peer:
             self._gone.set(head, now + GONE_AFTER_S)
         return []
 
+    def _leave_peer(self, worker: Offering) -> None:
+        """Another life may be there already."""
+        if self._worker_at.get(worker.peer) is worker:
+            del self._worker_at[worker.peer]
+
+    def _count_anew(self, worker: Offering) -> None:
+        """Its new link begins at nothing: what it does not list when it is back, it has not got."""
+        for held in worker.held.values():
+            for call_id in held:
+                self._copies[call_id].order = 0
+
     def _lose_worker(self, worker: Offering, now: float) -> list[Action]:
         """This life will not come back: what it had begun is said to be lost, and all it held is given out again."""
         actions: list[Action] = []
-        self._worker_at.pop(worker.peer, None)
+        self._leave_peer(worker)
         self._gone.discard(worker.life)
         self._offer(worker, {}, now)
         del self._workers[worker.life]

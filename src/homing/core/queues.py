@@ -1,12 +1,18 @@
-"""What a broker's tables hold: one copy of a call, one worker's offer, one service's queue with a line for each principal."""
+"""What a broker's tables hold: one copy of a call, one worker's offer, one service's queue with its lines."""
 
 from collections import deque
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import msgspec
 
 from homing.core.machine import Life, Peer
 from homing.core.messages import Request
+
+Line: TypeAlias = tuple[str, frozenset[Life]]
+"""A principal, and who has refused the calls in this line: all in one line wait for the same workers, so its head speaks for all."""
+
+NOBODY: frozenset[Life] = frozenset()
 
 
 class Copy(msgspec.Struct, gc=False):
@@ -19,12 +25,12 @@ class Copy(msgspec.Struct, gc=False):
     order: int = 0  # the worker's link had sent so many messages when this one left
     claim: int | None = None
     granted: bool = False
-    refused_by: set[Life] | None = None
+    refused_by: frozenset[Life] = NOBODY
 
     @property
-    def line(self) -> str:
-        """The line it waits in: its principal's, or apart from it if a worker has refused it, so that the others need not wait too."""
-        return f"{self.request.principal}\n" if self.refused_by else self.request.principal
+    def line(self) -> Line:
+        """The line it waits in."""
+        return (self.request.principal, self.refused_by)
 
 
 class Offering:
@@ -49,23 +55,24 @@ class Offering:
 
 
 class Service:
-    """The queue of one service, a line for each principal, and who offers it."""
+    """The queue of one service, a line for each principal (and for what has been refused), and who offers it."""
 
     __slots__ = ("length", "lines", "mean_s", "name", "nobody_since", "workers")
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
-        self.lines: dict[str, deque[Copy]] = {}
+        self.lines: dict[Line, deque[Copy]] = {}
         self.length = 0
         self.workers: dict[Life, Offering] = {}
         self.mean_s = 0.0  # 0: nothing measured yet
         self.nobody_since: float | None = now
 
     def push(self, copy: Copy, *, first: bool = False) -> None:
-        """To the end of its principal's line, or to the head if it has waited before."""
-        line = self.lines.get(copy.line)
+        """To the end of its line, or to the head if it has waited before."""
+        name = copy.line
+        line = self.lines.get(name)
         if line is None:
-            line = self.lines[copy.line] = deque()
+            line = self.lines[name] = deque()
         if first:
             line.appendleft(copy)
         else:
@@ -74,14 +81,15 @@ class Service:
 
     def remove(self, copy: Copy) -> None:
         """Out of its line, wherever it stands."""
-        line = self.lines[copy.line]
+        name = copy.line
+        line = self.lines[name]
         line.remove(copy)
         self.length -= 1
         if not line:
-            del self.lines[copy.line]
+            del self.lines[name]
 
     def turns(self) -> Iterator[Copy]:
-        """The head of each principal's line. Whoever is served goes to the back of the round."""
+        """The head of each line. Whoever is served goes to the back of the round."""
         for line in self.lines.values():
             yield line[0]
 

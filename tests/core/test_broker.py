@@ -1,0 +1,931 @@
+"""The broker's machine: services, queues, credit, liveness. It keeps no truth, so it may forget anything but must not invent."""
+
+import pytest
+
+from homing.core.broker import Broker, BrokerLimits
+from homing.core.machine import (
+    Abandoned,
+    Draining,
+    DrainTimedOut,
+    Event,
+    Finished,
+    PeerFound,
+    PeerLost,
+    Prepared,
+    Received,
+    Send,
+    Tick,
+)
+from homing.core.messages import (
+    Cancel,
+    Claim,
+    Deny,
+    Disconnect,
+    Final,
+    Grant,
+    Heartbeat,
+    Hello,
+    Lost,
+    LostSeen,
+    Ready,
+    Reject,
+    Release,
+    Request,
+    Settled,
+)
+from tests.core.people import (
+    BROKER_LIFE,
+    GATEWAY,
+    OK,
+    ONE,
+    OTHER_GATEWAY,
+    TWO,
+    W1,
+    W2,
+    A,
+    B,
+    C,
+    G,
+    call_id,
+    request,
+    submitted,
+)
+from tests.core.playbook import Playbook, Said, like
+
+G2 = b"gateway 2"
+D, E = call_id(4), call_id(5)
+
+
+def consistent(broker: Broker) -> None:
+    """What must be true of the tables between any two events."""
+    queued = {}
+    for name, service in broker._services.items():
+        assert service.length == sum(map(len, service.lines.values()))
+        assert service.length <= broker.limits.queue_length_max
+        for line_name, line in service.lines.items():
+            assert line, "an empty line is no line"
+            for copy in line:
+                assert copy.life is None
+                assert (copy.request.service, copy.line) == (name, line_name)
+                assert broker._idle_worker(service, copy) is None, "a free slot always admits"
+                queued[copy.request.call_id] = copy
+        assert (service.nobody_since is None) == bool(service.workers)
+        if service.length and not service.workers:
+            assert name in broker._patience
+        assert all(name in worker.services for worker in service.workers.values())
+    given = {call: copy for call, copy in broker._copies.items() if copy.life is not None}
+    assert queued.keys() | given.keys() == broker._copies.keys()
+    assert not queued.keys() & given.keys()
+    assert len(broker._expiry) == len(queued)
+    assert all(call in broker._expiry for call in queued)
+    held = [(life, call) for life, worker in broker._workers.items() for calls in worker.held.values() for call in calls]
+    assert sorted(held) == sorted((copy.life, call) for call, copy in given.items())
+    for life, worker in broker._workers.items():
+        assert worker.life == life
+        assert (broker._worker_at.get(worker.peer) is worker) != worker.gone
+        assert (life in broker._gone) == worker.gone
+        for name, calls in worker.held.items():
+            assert all(broker._copies[call].request.service == name for call in calls)
+    assert set(map(id, broker._worker_at.values())) <= set(map(id, broker._workers.values()))
+    assert broker.held_bytes == sum(len(copy.request.body) for copy in broker._copies.values()) <= broker.limits.held_bytes_max
+    assert not broker._losses or len(broker._repeat)
+    for name in broker._services:
+        assert broker.queued(name) == broker._services[name].length
+    for life in broker._workers:
+        assert broker.held_by(life) == sum(one == life for one, _ in held)
+
+
+def broker(*, heartbeat_s: float = 0.0, **limits) -> Playbook[Broker]:
+    """A broker that knows one gateway."""
+    play = Playbook(Broker(BROKER_LIFE, BrokerLimits(**limits), heartbeat_s=heartbeat_s), check=consistent)
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    return play
+
+
+def ready(life: bytes = ONE, **services: int) -> Ready:
+    return Ready(life, services or {"acme": 1}, 0)
+
+
+def staffed(credit: int = 1, **fields) -> Playbook[Broker]:
+    """And one worker that offers the service."""
+    play = broker(**fields)
+    play.gets(W1, ready(acme=credit)).says_nothing()
+    return play
+
+
+def working(call: bytes = A, **fields) -> Playbook[Broker]:
+    """And has been given a call."""
+    play = staffed(**fields)
+    play.gets(G, request(call)).says(Send(W1, request(call)))
+    return play
+
+
+def running(call: bytes = A, **fields) -> Playbook[Broker]:
+    """And was granted claim 1."""
+    play = working(call, **fields)
+    play.gets(W1, Claim(call, ONE, 1)).says(Send(G, Claim(call, ONE, 1)))
+    play.gets(G, Grant(call, ONE, 1, 9000)).says(Send(W1, Grant(call, ONE, 1, 9000)))
+    return play
+
+
+def refusal(call: bytes, **fields) -> object:
+    return Send(G, like(Reject, call_id=call, kind="refused", **fields))
+
+
+def given(said: Said) -> list[bytes]:
+    return [message.call_id for message in said.all(Request)]
+
+
+# Who speaks
+
+
+def test_a_gateway_that_has_not_said_hello_is_asked_who_it_is() -> None:
+    broker().gets(G2, request(A)).says(Send(G2, Disconnect()))
+
+
+def test_a_gateway_cannot_ask_in_anothers_name() -> None:
+    play = broker()
+    play.gets(G2, Hello(OTHER_GATEWAY)).says_nothing()
+    play.gets(G2, request(A)).says(Send(G2, Disconnect()))
+
+
+@pytest.mark.parametrize("message", [Claim(A, ONE, 1), Final(A, ONE, 1, OK), Release(A, ONE, 1), Reject(A, "again")])
+def test_a_worker_that_has_not_said_ready_is_asked_who_it_is(message: Claim | Final | Release | Reject) -> None:
+    broker().gets(W1, message).says(Send(W1, Disconnect()))
+
+
+@pytest.mark.parametrize("message", [Claim(A, TWO, 1), Final(A, TWO, 1, OK), Release(A, TWO, 1)])
+def test_a_worker_cannot_answer_for_another_life(message: Claim | Final | Release) -> None:
+    running().gets(W1, message).says(Send(W1, Disconnect()))
+
+
+def test_another_gateway_can_neither_grant_nor_cancel() -> None:
+    play = working()
+    play.gets(G2, Hello(OTHER_GATEWAY)).says_nothing()
+    play.gets(G2, Grant(A, ONE, 1, 10), Deny(A, ONE, 1), Cancel(A)).says_nothing()
+
+
+def test_only_a_gateway_says_settled() -> None:
+    running().gets(W2, Settled(ONE, (A,))).says_nothing()
+
+
+# Give and queue
+
+
+def test_a_free_slot_admits_at_once() -> None:
+    working()
+
+
+def test_the_copy_says_how_much_time_is_left_when_it_is_given() -> None:
+    play = broker()
+    play.gets(G, request(A, remaining_ms=10_000)).says_nothing()
+    play.at(4.0).gets(W1, ready()).says(Send(W1, request(A, remaining_ms=6000)))
+
+
+def test_a_call_waits_when_no_slot_is_free_and_is_given_when_one_is() -> None:
+    play = running(A)
+    play.gets(G, request(B)).says_nothing()
+    assert play.machine.queued("acme") == 1
+    play.gets(W1, Final(A, ONE, 1, OK)).says(Send(G, Final(A, ONE, 1, OK)), Send(W1, like(Request, call_id=B)))
+    assert (play.machine.queued("acme"), play.machine.held_by(ONE), len(play.machine)) == (0, 1, 1)
+
+
+def test_a_call_is_given_to_the_worker_with_most_credit_left() -> None:
+    play = staffed(credit=2)
+    play.gets(W2, ready(TWO, acme=3)).says_nothing()
+    assert given(play.gets(G, request(A)).says(Send(W2, request(A)))) == [A]
+    play.gets(G, request(B)).says(Send(W1, request(B)))
+
+
+def test_credit_is_per_service() -> None:
+    play = broker()
+    play.gets(W1, ready(acme=1, bank=1)).says_nothing()
+    play.gets(G, request(A), request(B)).says(Send(W1, request(A)))
+    play.gets(G, request(C, service="bank")).says(Send(W1, request(C, service="bank")))
+    assert play.machine.held_by(ONE) == 2
+
+
+def test_a_broker_holds_a_call_once() -> None:
+    play = working(A, credit=3)
+    play.gets(G, request(A)).says_nothing()
+    assert len(play.machine) == 1
+
+
+def test_a_call_without_time_left_is_dropped() -> None:
+    staffed().gets(G, request(A, remaining_ms=0)).says_nothing()
+
+
+def test_principals_take_turns_at_the_workers() -> None:
+    play = working(A)
+    busy = [call_id(number) for number in range(10, 14)]
+    play.gets(G, *(request(call, principal="busy") for call in busy)).says_nothing()
+    play.gets(G, request(B, principal="quiet")).says_nothing()
+    served, last = [], A
+    for _ in range(5):
+        (last,) = given(play.gets(W1, Final(last, ONE, 1, OK)))
+        served.append(last)
+    assert served == [busy[0], B, *busy[1:]]
+
+
+# Overload
+
+
+def test_a_full_queue_refuses_and_names_its_limit() -> None:
+    play = working(A, queue_length_max=1)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(G, request(C)).says(refusal(C, reason="overloaded", limit="broker.queue_length_max", retry_after_ms=100))
+
+
+def test_too_many_bytes_refuse_and_name_their_limit() -> None:
+    play = working(A, held_bytes_max=20)
+    play.gets(G, request(B)).says(refusal(B, reason="overloaded", limit="broker.held_bytes_max"))
+    play.gets(G, request(C, body=b"12345678")).says_nothing()
+    assert play.machine.held_bytes == 20
+
+
+def test_what_ends_gives_its_bytes_back() -> None:
+    play = running(A)
+    play.gets(W1, Final(A, ONE, 1, OK)).whatever()
+    assert play.machine.held_bytes == 0
+
+
+def measured(mean_s: float, credit: int = 1) -> Playbook[Broker]:
+    """A broker whose calls take so long, all slots taken by calls that are not in anybody's way."""
+    play = running(A, credit=credit)
+    play.at(mean_s).gets(W1, Final(A, ONE, 1, OK)).whatever()
+    for number in range(100, 100 + credit):
+        play.gets(G, request(call_id(number))).says(Send(W1, like(Request)))
+    return play
+
+
+def test_a_call_that_would_wait_beyond_its_deadline_is_refused_at_once() -> None:
+    """Mean · queued ahead / slots < remaining − margin, or overloaded."""
+    play = measured(4.0)
+    play.gets(G, request(B), request(C)).says_nothing()  # 0 s and 4 s of waiting
+    play.gets(G, request(D, remaining_ms=8_050)).says(refusal(D, reason="overloaded", retry_after_ms=8000))  # the margin is 80 ms
+    play.gets(G, request(E, remaining_ms=8_100)).says_nothing()
+
+
+def test_more_slots_make_for_shorter_waits() -> None:
+    play = measured(4.0, credit=2)
+    play.gets(G, request(B), request(C), request(D, remaining_ms=4_030), request(E, remaining_ms=4_100)).says(
+        refusal(D, reason="overloaded")
+    )
+
+
+def test_a_call_that_finds_the_queue_empty_waits_for_the_next_slot() -> None:
+    measured(4.0).gets(G, request(B, remaining_ms=1000)).says_nothing()
+
+
+def test_before_anything_was_measured_a_call_may_wait() -> None:
+    play = working(A)
+    play.gets(G, *(request(call_id(number), remaining_ms=100) for number in range(10, 20))).says_nothing()
+
+
+def test_the_mean_moves_slowly() -> None:
+    play = measured(4.0)
+    play.at(4.0).gets(W1, Final(call_id(100), ONE, 2, OK)).whatever()  # took no time
+    assert play.machine._services["acme"].mean_s == pytest.approx(3.6)
+
+
+def test_a_free_slot_admits_whatever_the_mean_says() -> None:
+    play = measured(4.0)
+    play.gets(W1, Final(call_id(100), ONE, 2, OK)).whatever()
+    play.gets(G, request(B, remaining_ms=1)).says(Send(W1, like(Request, call_id=B)))
+
+
+# Nobody offers the service
+
+
+def test_a_service_nobody_has_offered_since_the_broker_began_is_refused_at_once() -> None:
+    broker(no_worker_after_s=5.0).at(5.0).gets(G, request(A)).says(
+        refusal(A, reason="no_worker", limit="broker.no_worker_after", retry_after_ms=5000)
+    )
+
+
+def test_after_its_start_a_broker_waits_for_workers_to_come_back() -> None:
+    play = broker(no_worker_after_s=5.0).at(3.0)
+    play.gets(G, request(A)).says_nothing()
+    play.passes(1.999).says_nothing()
+    play.passes(0.001).says(refusal(A, reason="no_worker"))
+
+
+def test_a_worker_that_comes_in_time_is_given_what_waits() -> None:
+    play = broker()
+    play.gets(G, request(A)).says_nothing()
+    play.passes(4.0).says_nothing()
+    play.gets(W1, ready()).says(Send(W1, like(Request, call_id=A)))
+    play.gets(G, request(B)).says_nothing()
+    play.passes(5.9).says_nothing()  # it is offered, so there is no hurry
+
+
+def test_patience_counts_from_when_the_last_worker_left() -> None:
+    play = staffed()
+    play.at(100.0).gets(W1, Disconnect()).says_nothing()
+    play.at(104.0).gets(G, request(A)).says_nothing()
+    play.passes(1.0).says(refusal(A, reason="no_worker"))
+    play.gets(G, request(B)).says(refusal(B, reason="no_worker"))
+
+
+def test_all_who_wait_are_told_that_nobody_offers_the_service() -> None:
+    play = broker()
+    play.gets(G, request(A), request(B, principal="other"), request(C)).says_nothing()
+    assert {message.call_id for message in play.passes(5.0).all(Reject)} == {A, B, C}
+    assert len(play.machine) == 0
+
+
+def test_other_services_wait_on() -> None:
+    play = staffed()
+    play.gets(G, request(A), request(B), request(C, service="bank")).says(Send(W1, request(A)))
+    play.passes(5.0).says(refusal(C, reason="no_worker"))
+    assert play.machine.queued("acme") == 1
+
+
+def test_a_service_withdrawn_is_offered_by_nobody() -> None:
+    play = working(A)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W1, Ready(ONE, {}, 0)).says_nothing()
+    play.passes(5.0).says(refusal(B, reason="no_worker"))
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_a_service_withdrawn_by_one_is_still_offered_by_the_other() -> None:
+    play = working(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W2, Ready(TWO, {}, 0)).says_nothing()
+    play.gets(G, request(B)).says_nothing()
+    play.passes(9.9).says_nothing()
+
+
+def test_no_patience_at_all_is_told_in_whole_seconds() -> None:
+    broker(no_worker_after_s=0.0).gets(G, request(A)).says(refusal(A, reason="no_worker", retry_after_ms=1000))
+
+
+# Time
+
+
+def test_what_waits_is_forgotten_at_its_deadline_without_a_word() -> None:
+    play = working(A)
+    play.gets(G, request(B, remaining_ms=2000)).says_nothing()
+    play.passes(2.0).says_nothing()
+    assert (play.machine.queued("acme"), len(play.machine)) == (0, 1)
+
+
+def test_what_expired_is_not_given_though_no_tick_came_yet() -> None:
+    play = running(A)
+    play.gets(G, request(B, remaining_ms=2000), request(C)).says_nothing()
+    play.at(2.0).gets(W1, Final(A, ONE, 1, OK)).says(like(Send), Send(W1, like(Request, call_id=C)))
+
+
+# The way between worker and gateway
+
+
+def test_claim_grant_final_and_settled_find_their_way() -> None:
+    play = running(A)
+    play.gets(W1, Final(A, ONE, 1, OK)).says(Send(G, Final(A, ONE, 1, OK)))
+    play.gets(G, Settled(ONE, (A,))).says(Send(W1, Settled(ONE, (A,))))
+
+
+def test_a_claim_finds_its_gateway_though_the_broker_forgot_the_call() -> None:
+    play = staffed()
+    play.gets(W1, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
+    play.gets(G, Deny(A, ONE, 1)).says(Send(W1, Deny(A, ONE, 1)))
+    play.gets(W1, Final(A, ONE, 1, OK)).says(Send(G, Final(A, ONE, 1, OK)))
+
+
+def test_what_is_for_a_gateway_nobody_knows_is_dropped() -> None:
+    staffed().gets(W1, Claim(call_id(1, OTHER_GATEWAY), ONE, 1)).says_nothing()
+
+
+def test_what_is_for_a_worker_nobody_knows_is_dropped() -> None:
+    broker().gets(G, Grant(A, ONE, 1, 10), Deny(A, ONE, 1), Settled(ONE, (A,))).says_nothing()
+
+
+def test_a_cancel_removes_what_waits() -> None:
+    play = working(A)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(G, Cancel(B)).says_nothing()
+    assert play.machine.queued("acme") == 0
+
+
+def test_a_cancel_follows_a_copy_to_its_worker() -> None:
+    working(A).gets(G, Cancel(A)).says(Send(W1, Cancel(A)))
+
+
+def test_a_cancel_of_what_nobody_knows_is_nothing() -> None:
+    broker().gets(G, Cancel(A)).says_nothing()
+
+
+# Released and rejected
+
+
+def test_a_release_frees_the_credit_and_the_gateway_decides() -> None:
+    play = running(A)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W1, Release(A, ONE, 1)).says(Send(G, Release(A, ONE, 1)), Send(W1, like(Request, call_id=B)))
+    assert len(play.machine) == 1
+
+
+def test_a_release_that_comes_again_frees_no_later_claim() -> None:
+    play = running(A)
+    play.gets(W1, Release(A, ONE, 1)).whatever()
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.gets(W1, Claim(A, ONE, 2)).whatever()
+    play.gets(W1, Release(A, ONE, 1)).says(Send(G, Release(A, ONE, 1)))
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_a_claim_that_comes_late_does_not_hide_the_newer_one() -> None:
+    play = working(A)
+    play.gets(W1, Claim(A, ONE, 2), Claim(A, ONE, 1)).whatever()
+    play.gets(W1, Disconnect()).says_among_others(Send(G, Lost(A, ONE, 2)))
+
+
+def test_an_outcome_that_comes_again_frees_no_later_claim() -> None:
+    play = running(A)
+    play.gets(W1, Final(A, ONE, 1, OK)).whatever()
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.gets(W1, Claim(A, ONE, 2), Final(A, ONE, 1, OK)).whatever()
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_a_release_frees_though_the_claim_never_came() -> None:
+    play = working(A)
+    play.gets(W1, Release(A, ONE, 1)).says(Send(G, Release(A, ONE, 1)))
+    assert play.machine.held_by(ONE) == 0
+
+
+def test_what_a_worker_did_not_start_goes_to_another() -> None:
+    play = working(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W1, Reject(A, "again")).says(Send(W2, request(A)))
+
+
+def test_what_a_worker_did_not_start_waits_for_another() -> None:
+    play = working(A)
+    play.gets(W1, Reject(A, "again")).says_nothing()
+    play.gets(W2, ready(TWO)).says(Send(W2, request(A)))
+
+
+def test_a_copy_nobody_starts_is_in_nobodys_way() -> None:
+    play = working(A)
+    play.gets(W1, Reject(A, "again")).says_nothing()
+    play.gets(G, request(B)).says(Send(W1, request(B)))
+    play.gets(G, request(C), request(D, principal="other")).says_nothing()
+    assert given(play.gets(W1, Final(B, ONE, 1, OK))) == [C]
+    assert given(play.gets(W1, Final(C, ONE, 1, OK))) == [D]
+
+
+def test_what_a_worker_refused_goes_to_another_with_credit() -> None:
+    play = working(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W1, Reject(A, "refused", "circuit_open")).says(Send(W2, request(A)))
+
+
+def test_what_every_worker_with_credit_refused_goes_to_the_gateway() -> None:
+    play = working(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W1, Reject(A, "refused", "circuit_open")).whatever()
+    why = Reject(A, "refused", "rate_limited", "later", 700, "providers.acme.rate")
+    play.gets(W2, why).says(Send(G, why))
+    assert len(play.machine) == 0
+
+
+def test_a_refusal_frees_a_slot_for_the_next() -> None:
+    play = working(A)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W1, Reject(A, "refused", "circuit_open")).says(refusal(A, reason="circuit_open"), Send(W1, request(B)))
+
+
+def test_what_nobody_wants_any_more_is_dropped() -> None:
+    play = working(A)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W1, Reject(A, "drop")).says(Send(W1, request(B)))
+    assert len(play.machine) == 1
+
+
+def test_a_reject_of_a_copy_the_worker_does_not_have_is_nothing() -> None:
+    play = working(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W2, Reject(A, "refused", "circuit_open")).says_nothing()
+    play.gets(W1, Reject(B, "again")).says_nothing()
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_a_reject_that_comes_late_does_not_take_back_what_is_claimed() -> None:
+    play = running(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W1, Reject(A, "refused", "circuit_open")).says_nothing()
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_what_waited_before_is_first_in_its_line() -> None:
+    play = working(A)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W1, Disconnect()).says_nothing()
+    assert given(play.gets(W2, ready(TWO, acme=2))) == [A, B]
+
+
+# Lost workers
+
+
+def test_a_worker_that_leaves_is_lost_with_its_claims_and_its_calls_go_to_others() -> None:
+    play = running(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)), Send(W2, request(A, attempts=1, executed="unknown")))
+
+
+def test_an_unclaimed_call_of_a_lost_worker_was_never_an_attempt() -> None:
+    play = working(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W1, Disconnect()).says(Send(W2, request(A)))
+
+
+def test_a_claimed_but_ungranted_call_of_a_lost_worker_was_never_an_attempt() -> None:
+    play = working(A)
+    play.gets(W1, Claim(A, ONE, 1)).whatever()
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)), Send(W2, request(A)))
+
+
+def test_once_is_dispatched_again_too_for_the_claim_decides() -> None:
+    play = running(A)
+    play.gets(W1, Disconnect()).whatever()
+    play.gets(W2, ready(TWO)).says(Send(W2, like(Request, call_id=A, effect="once", executed="unknown")))
+
+
+def test_a_connection_that_blinks_keeps_its_calls() -> None:
+    play = running(A)
+    play.hears(PeerLost(W1)).says_nothing()
+    play.passes(0.4).says_nothing()
+    play.gets(W1, ready()).says_nothing()
+    play.passes(5.0).says_nothing()
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_a_life_may_come_back_on_another_connection() -> None:
+    play = running(A)
+    play.hears(PeerLost(W1)).says_nothing()
+    play.gets(W2, ready(ONE)).says_nothing()
+    play.passes(5.0).says_nothing()
+    play.gets(W2, Final(A, ONE, 1, OK)).says(Send(G, Final(A, ONE, 1, OK)))
+
+
+def test_a_life_may_move_before_its_old_connection_is_missed() -> None:
+    play = running(A)
+    play.gets(W2, ready(ONE)).says_nothing()
+    play.hears(PeerLost(W1)).says_nothing()
+    play.passes(5.0).says_nothing()
+    play.gets(G, Settled(ONE, ())).says(Send(W2, Settled(ONE, ())))
+
+
+def test_a_worker_that_does_not_come_back_is_lost_after_half_a_second() -> None:
+    play = running(A)
+    play.hears(PeerLost(W1)).says_nothing()
+    play.passes(0.499).says_nothing()
+    play.passes(0.001).says(Send(G, Lost(A, ONE, 1)))
+    assert play.machine.held_by(ONE) == 0
+
+
+def test_a_worker_whose_connection_is_gone_is_given_nothing() -> None:
+    play = staffed()
+    play.hears(PeerLost(W1)).says_nothing()
+    play.gets(G, request(A)).says_nothing()
+    play.gets(W1, ready()).says(Send(W1, request(A)))
+
+
+def test_a_new_life_on_the_same_connection_loses_the_old_one() -> None:
+    play = running(A)
+    play.gets(W1, ready(TWO)).says(Send(G, Lost(A, ONE, 1)), Send(W1, request(A, attempts=1, executed="unknown")))
+    assert play.machine.held_by(ONE) == 0
+
+
+def test_the_loss_of_an_old_life_does_not_touch_the_new_one_on_its_connection() -> None:
+    play = running(A)
+    play.hears(PeerLost(W1)).says_nothing()
+    play.gets(W1, ready(TWO, acme=2)).says_nothing()
+    play.passes(0.5).says(Send(G, Lost(A, ONE, 1)), Send(W1, like(Request, call_id=A)))
+    play.gets(W1, Claim(A, TWO, 1)).says(Send(G, Claim(A, TWO, 1)))
+
+
+def test_an_old_life_that_comes_back_elsewhere_leaves_the_new_one_on_its_connection_alone() -> None:
+    play = running(A)
+    play.hears(PeerLost(W1)).says_nothing()
+    play.gets(W1, ready(TWO)).says_nothing()
+    play.gets(W2, ready(ONE)).says_nothing()
+    play.gets(G, request(B)).says(Send(W1, request(B)))
+    play.gets(W1, Claim(B, TWO, 1)).says(Send(G, Claim(B, TWO, 1)))
+
+
+def test_lost_is_repeated_until_it_is_seen() -> None:
+    play = running(A)
+    play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)))
+    play.passes(1.1).says(Send(G, Lost(A, ONE, 1)), Send(G, Lost(A, ONE, 1)))
+    play.gets(G, LostSeen(A, ONE, 1)).says_nothing()
+    play.passes(3.0).says_nothing()
+
+
+def test_each_loss_is_seen_by_itself() -> None:
+    play = running(A, credit=2)
+    play.gets(G, request(B)).whatever()
+    play.gets(W1, Claim(B, ONE, 2)).whatever()
+    play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)), Send(G, Lost(B, ONE, 2)))
+    play.gets(G, LostSeen(A, ONE, 1)).says_nothing()
+    play.passes(0.5).says(Send(G, Lost(B, ONE, 2)))
+
+
+def test_lost_is_not_repeated_beyond_the_calls_deadline() -> None:
+    play = running(A)
+    play.gets(W1, Disconnect()).whatever()
+    play.passes(11.0).whatever()
+    play.passes(100.0).says_nothing()
+    assert play.machine.next_deadline() is None
+
+
+def test_what_expired_in_a_lost_workers_hands_is_forgotten() -> None:
+    play = running(A)
+    play.at(10.0).gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)))
+    assert len(play.machine) == 0
+
+
+def test_a_full_queue_takes_no_lost_calls_either() -> None:
+    play = working(A, queue_length_max=1)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W1, Disconnect()).says(refusal(A, reason="overloaded", limit="broker.queue_length_max"))
+    assert play.machine.queued("acme") == 1
+
+
+def test_a_gateway_that_asks_who_we_are_is_no_worker_that_leaves() -> None:
+    broker().gets(G, Disconnect()).says_nothing()
+
+
+# Lost gateways
+
+
+def test_what_waits_for_a_lost_gateway_is_dropped_and_what_runs_runs_on() -> None:
+    play = running(A)
+    play.gets(G, request(B)).says_nothing()
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(0.5).says_nothing()
+    assert (play.machine.queued("acme"), play.machine.held_by(ONE)) == (0, 1)
+    play.gets(W1, Final(A, ONE, 1, OK)).says_nothing()
+    assert len(play.machine) == 0
+
+
+def test_a_gateway_that_blinks_keeps_its_calls() -> None:
+    play = working(A)
+    play.gets(G, request(B)).says_nothing()
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(0.4).says_nothing()
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.passes(1.0).says_nothing()
+    assert play.machine.queued("acme") == 1
+
+
+def test_a_gateway_may_come_back_on_another_connection() -> None:
+    play = running(A)
+    play.gets(G2, Hello(GATEWAY)).says_nothing()
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(1.0).says_nothing()
+    play.gets(W1, Final(A, ONE, 1, OK)).says(Send(G2, Final(A, ONE, 1, OK)))
+
+
+def test_a_new_life_on_the_same_connection_is_another_gateway() -> None:
+    play = working(A)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(G, Hello(OTHER_GATEWAY)).says_nothing()
+    assert play.machine.queued("acme") == 0
+    play.gets(W1, Claim(A, ONE, 1)).says_nothing()
+    mine = call_id(1, OTHER_GATEWAY)
+    play.gets(G, request(mine)).says_nothing()
+    assert play.machine.queued("acme") == 1
+
+
+def test_hello_said_again_changes_nothing() -> None:
+    play = working(A)
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.gets(W1, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
+
+
+def test_a_lost_gateway_is_told_of_no_loss() -> None:
+    play = running(A)
+    play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)))
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(0.5).whatever()
+    play.passes(20.0).says_nothing()
+    assert not play.machine._losses
+
+
+def test_one_gateways_losses_are_not_anothers() -> None:
+    play = running(A)
+    play.gets(G2, Hello(OTHER_GATEWAY)).says_nothing()
+    play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)))
+    play.hears(PeerLost(G2)).says_nothing()
+    play.passes(0.6).says(Send(G, Lost(A, ONE, 1)))
+
+
+# Heartbeats
+
+
+def beat(life: bytes = ONE, **fields) -> Heartbeat:
+    return Heartbeat(**({"life": life, "peer_life": BROKER_LIFE, "sent": 0, "received": 0} | fields))
+
+
+def beating(credit: int = 1) -> Playbook[Broker]:
+    """Gateway, worker and broker know each other's lives, and have counted one message from each of the two."""
+    play = broker(heartbeat_s=1.0)
+    play.gets(W1, ready(acme=credit)).says_nothing()
+    play.gets(G, beat(GATEWAY, sent=1)).says(Send(G, like(Heartbeat)))
+    play.gets(W1, beat(sent=1, in_flight=())).says(Send(W1, like(Heartbeat)))
+    return play
+
+
+def test_a_heartbeat_of_nobody_known_is_asked_who_it_is() -> None:
+    broker(heartbeat_s=1.0).gets(W1, beat()).says(Send(W1, Disconnect()))
+
+
+def test_a_heartbeat_of_another_life_is_asked_who_it_is() -> None:
+    beating().gets(W1, beat(TWO)).says(Send(W1, Disconnect()))
+
+
+def test_every_peer_is_sent_heartbeats() -> None:
+    said = beating().passes(1.0)
+    said.says(
+        Send(G, Heartbeat(life=BROKER_LIFE, peer_life=GATEWAY, sent=0, received=1)),
+        Send(W1, Heartbeat(life=BROKER_LIFE, peer_life=ONE, sent=0, received=1)),
+    )
+
+
+def test_a_quiet_heartbeat_changes_nothing() -> None:
+    beating().gets(W1, beat(sent=1, in_flight=())).says_nothing()
+
+
+def test_a_gap_is_told_at_once_so_that_the_peer_says_it_again() -> None:
+    beating().gets(G, beat(GATEWAY, sent=5)).says(Send(G, like(Heartbeat, gap=True)))
+
+
+def test_a_heartbeat_frees_what_the_worker_no_longer_lists() -> None:
+    play = beating()
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.gets(W1, beat(sent=1, received=1, in_flight=())).says(Send(W1, request(A)))
+
+
+def test_a_copy_on_its_way_is_not_freed() -> None:
+    play = beating()
+    play.gets(G, request(A)).whatever()
+    play.gets(W1, beat(sent=1, received=0, in_flight=())).says_nothing()
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_each_copy_on_its_way_is_known_by_its_own_place() -> None:
+    """Two copies left in one turn; the worker had got the first, and finished it, when it spoke."""
+    play = beating(credit=2)
+    play.gets(W1, Ready(ONE, {}, 0)).says_nothing()
+    play.gets(G, request(A), request(B)).says_nothing()
+    play.gets(W1, ready(acme=2)).says(Send(W1, request(A)), Send(W1, request(B)))
+    play.gets(W1, beat(sent=3, received=1, in_flight=(A,))).says_nothing()
+    assert play.machine.held_by(ONE) == 2
+    play.gets(W1, beat(sent=3, received=2, in_flight=(A,))).says(Send(W1, request(B)))
+
+
+def test_what_is_listed_stays() -> None:
+    play = beating()
+    play.gets(G, request(A)).whatever()
+    play.gets(W1, beat(sent=1, received=1, in_flight=(A,))).says_nothing()
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_after_a_blink_the_link_counts_anew() -> None:
+    play = beating(credit=2)
+    play.gets(G, request(A)).whatever()
+    play.gets(G, request(B)).whatever()
+    play.hears(PeerLost(W1)).says_nothing()
+    play.gets(W1, ready(acme=2)).says_nothing()
+    play.gets(W1, beat(peer_life=b"", sent=1, received=0, in_flight=(A,))).says(
+        Send(W1, request(B)), Send(W1, like(Heartbeat, sent=1))
+    )
+
+
+def test_a_life_that_moved_counts_anew() -> None:
+    play = beating()
+    play.gets(G, request(A)).whatever()
+    play.gets(W2, ready()).says_nothing()
+    play.gets(W2, beat(peer_life=b"", sent=1, received=0, in_flight=())).says(
+        Send(W2, request(A)), Send(W2, like(Heartbeat, sent=1))
+    )
+
+
+def test_strays_count_against_credit() -> None:
+    play = beating(credit=2)
+    play.gets(W1, beat(sent=1, in_flight=(D, E))).says_nothing()
+    play.gets(G, request(A)).says_nothing()
+    play.gets(W1, beat(sent=1, in_flight=(D,))).says(Send(W1, request(A)))
+
+
+@pytest.mark.parametrize("end", [Final(D, ONE, 1, OK), Release(D, ONE, 1), Reject(D, "drop")], ids=lambda end: type(end).__name__)
+def test_a_stray_that_ends_frees_its_credit_at_once(end: Final | Release | Reject) -> None:
+    play = beating()
+    play.gets(W1, beat(sent=1, in_flight=(D,))).says_nothing()
+    play.gets(G, request(A)).says_nothing()
+    assert given(play.gets(W1, end)) == [A]
+
+
+def test_a_gateways_heartbeat_frees_nothing() -> None:
+    play = beating()
+    play.gets(G, request(A)).whatever()
+    play.gets(G, beat(GATEWAY, sent=2, in_flight=())).says_nothing()
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_a_heartbeat_that_lists_nothing_known_is_no_list() -> None:
+    play = beating()
+    play.gets(G, request(A)).whatever()
+    play.gets(W1, beat(sent=1, received=1, in_flight=None)).says_nothing()
+    assert play.machine.held_by(ONE) == 1
+
+
+# Every state answers every event
+
+PHASES = ("nobody", "a gateway", "a worker", "queued", "given", "claimed", "granted", "refused", "gone", "lost", "orphaned")
+CLAIMS = [(ONE, 1), (ONE, 2), (TWO, 1)]
+EVERY_EVENT: list[Event] = [
+    submitted(A),
+    Abandoned(A),
+    PeerFound(W1),
+    *(PeerLost(peer) for peer in (G, G2, W1, W2)),
+    Prepared(A),
+    Finished(A, 1, OK),
+    Tick(),
+    Draining(),
+    DrainTimedOut(),
+    *(
+        Received(peer, message)
+        for peer in (G, G2, W1, W2)
+        for message in (
+            Hello(GATEWAY),
+            Hello(OTHER_GATEWAY),
+            request(A),
+            request(B),
+            request(C, service="bank"),
+            Cancel(A),
+            Settled(ONE, (A,)),
+            ready(ONE),
+            ready(TWO, acme=2, bank=1),
+            Ready(ONE, {}, 0),
+            Disconnect(),
+            *(
+                beat(life, **fields)
+                for life in (ONE, TWO, GATEWAY)
+                for fields in ({"in_flight": ()}, {"in_flight": (A, D)}, {"gap": True})
+            ),
+            *(Reject(A, kind, "overloaded") for kind in ("again", "drop", "refused")),
+            *(kind(A, life, claim) for kind in (Claim, Release, Deny, Lost, LostSeen) for life, claim in CLAIMS),
+            *(Grant(A, life, claim, 10) for life, claim in CLAIMS),
+            *(Final(A, life, claim, OK) for life, claim in CLAIMS),
+        )
+    ),
+]
+
+
+def in_phase(phase: str, heartbeat_s: float) -> Playbook[Broker]:
+    play = Playbook(Broker(BROKER_LIFE, BrokerLimits(), heartbeat_s=heartbeat_s), check=consistent)
+    if phase == "nobody":
+        return play
+    play.gets(G, Hello(GATEWAY)).whatever()
+    if phase not in ("a gateway", "queued"):
+        play.gets(W1, ready(ONE)).whatever()
+    if phase not in ("a gateway", "a worker"):
+        play.gets(G, request(A)).whatever()
+    if phase in ("claimed", "granted", "gone", "lost", "orphaned"):
+        play.gets(W1, Claim(A, ONE, 1)).whatever()
+    if phase in ("granted", "gone", "lost", "orphaned"):
+        play.gets(G, Grant(A, ONE, 1, 9000)).whatever()
+    if phase == "refused":
+        play.gets(W1, Reject(A, "again")).whatever()
+    if phase == "gone":
+        play.hears(PeerLost(W1)).whatever()
+    if phase == "lost":
+        play.gets(W1, Disconnect()).whatever()
+    if phase == "orphaned":
+        play.hears(PeerLost(G)).whatever()
+        play.passes(1.0).whatever()
+    return play
+
+
+@pytest.mark.parametrize("heartbeat_s", [0.0, 1.0])
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_state_answers_every_event(phase: str, heartbeat_s: float) -> None:
+    for event in EVERY_EVENT:
+        play = in_phase(phase, heartbeat_s)
+        said = play.hears(event)
+        assert all(isinstance(action, Send) for action in said.whatever().actions)
+        play.passes(20.0).whatever()
+        for peer in (G, G2, W1, W2):
+            play.hears(PeerLost(peer)).whatever()
+        play.passes(20.0).whatever()
+        broker = play.machine
+        assert (len(broker), broker.held_bytes) == (0, 0)
+        assert not any(
+            (broker._workers, broker._worker_at, broker._gateways, broker._gateway_at, broker._losses, broker._links.peers)
+        )
+        assert broker.next_deadline() is None
