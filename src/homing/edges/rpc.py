@@ -1,146 +1,195 @@
-"""The HTTP face of JSON-RPC: what a request must look like before its body is read, and what an outcome looks like as an answer.
+"""The HTTP face of JSON-RPC: what is refused before a body is read, and what an outcome is in status, header fields and body.
 
-Any status of ours but 200 and 204 proves that nothing in the body was executed, and says so with `Homing-Executed: no`. `unknown` and
-`yes` always come with 200, so that no retry layer between takes them for a failure it may repeat.
+Any status but 200 and 204 proves that nothing in the body was executed, and says so with `Homing-Executed: no`.
 """
 
-import math
 import os
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
-from homing.core.jsonrpc import encode_answer, encode_batch
-from homing.edges.http import Exchange
+from homing.core.jsonrpc import NULL, encode_answer, encode_batch
 from homing.errors import ROWS, Outcome, failure, retry_of
 
-Field: TypeAlias = tuple[bytes, bytes]
+Fields = list[tuple[bytes, bytes]]
+Answer = tuple[int, Fields, bytes]  # status, header fields, body
 
 PATHS: Final = frozenset({"/", "/rpc"})
-CONTENT_TYPES: Final = frozenset({"", "application/json", "application/json-rpc", "application/jsonrequest"})
+HEALTH_PATHS: Final = frozenset({"/livez", "/readyz"})
+CONTENT_TYPES: Final = frozenset({b"application/json", b"application/json-rpc", b"application/jsonrequest"})
+RETRY_AFTER_S: Final = 1  # where nobody knows better
+
 _JSON: Final = (b"Content-Type", b"application/json")
-_NOT_EXECUTED: Final = (b"Homing-Executed", b"no")
-_REASON_OF_STATUS: Final = {403: "forbidden", 413: "too_large", 503: "overloaded"}
-_OK_FIELDS: Final = [_JSON, (b"Homing-Reason", b"ok"), (b"Homing-Executed", b"yes"), (b"Homing-Retry", b"pointless")]
+_SUCCESS: Final = ((b"Homing-Reason", b"ok"), (b"Homing-Executed", b"yes"), (b"Homing-Retry", b"pointless"))
+_VARY: Final = (b"Vary", b"Origin")
+_ALLOW: Final = (b"Allow", b"POST, OPTIONS")
+_EXPOSED: Final = (
+    b"Access-Control-Expose-Headers",
+    b"Homing-Call-Id, Homing-Reason, Homing-Executed, Homing-Retry, Homing-Deadline-Ms, Homing-Errors, Retry-After",
+)
+_PREFLIGHT: Final[Fields] = [
+    (b"Access-Control-Allow-Methods", b"POST"),
+    (b"Access-Control-Allow-Headers", b"Authorization, Content-Type, Homing-Timeout, Idempotency-Key, traceparent, tracestate"),
+    (b"Access-Control-Max-Age", b"600"),
+]
+_CHALLENGE: Final = (b"WWW-Authenticate", b'Bearer realm="homing"')  # RFC 6750 section 3
+_NAMES: Final = {reason: reason.encode() for reason in [*ROWS, "application"]}
+
+# What HTTP itself refuses, in the words of the table.
+_REASONS: Final = {403: "forbidden", 413: "too_large", 414: "too_large", 431: "too_large", 503: "overloaded"}
 
 
-def refusal(status: int, message: str, limit: str | None) -> tuple[list[Field], bytes]:
-    """Header fields and body of what HTTP itself refuses: a JSON-RPC error whose id is null."""
-    reason = _REASON_OF_STATUS.get(status, "invalid_request")
-    after_ms = 1000 if ROWS[reason].retry == "safe" else None
-    outcome = failure(reason, message, limit=limit, retry_after_ms=after_ms)
-    call_id = os.urandom(16).hex()
-    fields = [_JSON, *_about(outcome, call_id)]
-    if after_ms is not None:
-        fields.append((b"Retry-After", b"1"))
-    return fields, encode_answer(b"null", outcome, call_id)
+class Request(Protocol):
+    """As much of the listener's exchange as is needed here."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    def header(self, name: bytes) -> bytes | None: ...
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None: ...
 
 
-def refuse_early(exchange: Exchange, origins: frozenset[str]) -> bool:
-    """Answer what is no call at all, or comes from a page that may not call. True if that was done."""
-    if exchange.path not in PATHS:
-        return _refuse(exchange, 404, "There is nothing here: calls are posted to /rpc.")
-    origin = exchange.header(b"origin")
-    if origin is not None and origin.decode("latin-1") not in origins:
-        return _refuse(exchange, 403, "Pages of this origin may not call: name it in gateway.origins.")
-    if exchange.method == "OPTIONS":
-        exchange.answer(204, [(b"Allow", b"POST, OPTIONS"), *cors_headers(exchange, origins)], b"")
-        return True
-    if exchange.method != "POST":
-        return _refuse(exchange, 405, "Calls are posted: use POST.", (b"Allow", b"POST, OPTIONS"))
-    kind = exchange.header(b"content-type")
-    if kind is not None and kind.decode("latin-1").partition(";")[0].strip().lower() not in CONTENT_TYPES:
-        return _refuse(exchange, 415, "Add the header Content-Type: application/json.")
-    if exchange.header(b"content-encoding") is not None:
-        return _refuse(exchange, 415, "Send the body as it is: no Content-Encoding is taken.")
+# ---- before the body ----
+
+
+def refuse_early(request: Request, origins: frozenset[str], *, health: bool = False) -> bool:
+    """Answer what its head alone decides: a path or method that is none of ours, a foreign origin, a preflight, a wrong type.
+
+    Returns True if it did. With `health` a GET or HEAD of /livez and /readyz is left to whoever knows how we are.
+    """
+    method, path = request.method, request.path
+    if path not in PATHS:
+        if not health or path not in HEALTH_PATHS:
+            return _refuse(request, [], 404, "Nothing is here; calls are POSTed to /rpc.")
+        if method in {"GET", "HEAD"}:
+            return False
+        return _refuse(request, [(b"Allow", b"GET, HEAD")], 405, f"{path} is asked with GET or HEAD.")
+    cors = cors_headers(request, origins)
+    if not cors and request.header(b"origin") is not None:
+        return _refuse(request, [_VARY], 403, "This Origin may not call; gateway.origins lists those that may.")
+    if method != "POST":
+        if method == "OPTIONS":
+            request.answer(204, [*cors, *_PREFLIGHT] if cors else [_ALLOW], b"")
+            return True
+        return _refuse(request, [*cors, _ALLOW], 405, "Calls are POSTed.")
+    kind = request.header(b"content-type")
+    if kind is not None and kind not in CONTENT_TYPES and kind.partition(b";")[0].rstrip(b"\t ").lower() not in CONTENT_TYPES:
+        return _refuse(request, cors, 415, "The body must be JSON, and say so: add the header Content-Type: application/json.")
+    if request.header(b"content-encoding") is not None:
+        accepted = (b"Accept-Encoding", b"identity")  # RFC 9110 section 12.5.3
+        return _refuse(request, [*cors, accepted], 415, "Send the body as it is, without Content-Encoding.")
     return False
 
 
-def cors_headers(exchange: Exchange, origins: frozenset[str]) -> list[Field]:
-    """What an allowed page's browser wants to hear."""
-    origin = exchange.header(b"origin") if origins else None
+def cors_headers(request: Request, origins: frozenset[str]) -> Fields:
+    """What a browser must see before it hands an answer to a page of an allowed origin; empty for everybody else."""
+    if not origins:
+        return []
+    origin = request.header(b"origin")
     if origin is None or origin.decode("latin-1") not in origins:
         return []
-    return [
-        (b"Access-Control-Allow-Origin", origin),
-        (b"Access-Control-Allow-Methods", b"POST"),
-        (b"Access-Control-Allow-Headers", b"Authorization, Content-Type, Homing-Timeout, Idempotency-Key"),
-        (
-            b"Access-Control-Expose-Headers",
-            b"Homing-Call-Id, Homing-Reason, Homing-Executed, Homing-Retry, Homing-Deadline-Ms, Homing-Errors, Retry-After",
-        ),
-        (b"Access-Control-Max-Age", b"600"),
-        (b"Vary", b"Origin"),
-    ]
+    return [(b"Access-Control-Allow-Origin", origin), _VARY, _EXPOSED]
 
 
-def single(outcome: Outcome, id: bytes | None, call_id: str, timeout_ms: int) -> tuple[int, list[Field], bytes]:
-    """Status, header fields and body of one call's answer; `id` None is a notification. `timeout_ms` 0: none was granted."""
-    status = status_of([outcome])
-    if id is None and status == 200:
-        return 204, [(b"Homing-Call-Id", call_id.encode())], b""
-    if outcome.reason == "ok":
-        fields = [*_OK_FIELDS, (b"Homing-Call-Id", call_id.encode())]
-    else:
-        fields = [_JSON, *_about(outcome, call_id), *_for_status(status, [outcome])]
+def refusal(status: int, message: str, limit: str | None) -> tuple[Fields, bytes]:
+    """Header fields and body of what HTTP itself refuses: a JSON-RPC error whose id is null."""
+    retry_after_ms = RETRY_AFTER_S * 1000 if status == 503 else None
+    outcome = failure(_REASONS.get(status, "invalid_request"), message, executed="no", limit=limit, retry_after_ms=retry_after_ms)
+    call_id = os.urandom(16).hex()
+    fields = [_JSON, (b"Homing-Call-Id", call_id.encode()), *_about(outcome)]
+    if status == 503:
+        fields.append(_retry_after([outcome]))
+    return fields, encode_answer(NULL, outcome, call_id)
+
+
+def _refuse(request: Request, fields: Fields, status: int, message: str) -> bool:
+    own, body = refusal(status, message, None)
+    request.answer(status, own + fields, body)
+    return True
+
+
+# ---- after the call ----
+
+
+def single(outcome: Outcome, id: bytes | None, call_id: str, timeout_ms: int) -> Answer:
+    """The answer to one call. `timeout_ms` is the timeout as granted, 0 if the call did not come so far.
+
+    `id` None is a notification: 204, unless what refused it applies to the whole body. "ok" says of one that it was admitted; what
+    becomes of it is not told.
+    """
+    status = _status_of(outcome)
+    fields: Fields = [_JSON, (b"Homing-Call-Id", call_id.encode())]
+    if outcome.reason != "ok":
+        fields += _about(outcome)
+    elif id is not None:
+        fields += _SUCCESS
     if timeout_ms:
         fields.append((b"Homing-Deadline-Ms", b"%d" % timeout_ms))
-    return status, fields, encode_answer(id or b"null", outcome, call_id)
-
-
-def batch(answers: Sequence[tuple[bytes | None, Outcome, str]]) -> tuple[int, list[Field], bytes]:
-    """The same of a batch: one array in the requests' order, notifications left out; 204 if nothing is left."""
-    outcomes = [outcome for _, outcome, _ in answers]
-    status = status_of(outcomes)
-    told = [(id, outcome, call_id) for id, outcome, call_id in answers if id is not None]
-    if not told and status == 200:
-        return 204, [], b""
-    if not told:
-        id, outcome, call_id = answers[0]
-        return status, [_JSON, _NOT_EXECUTED, *_for_status(status, outcomes)], encode_answer(b"null", outcome, call_id)
-    errors = sum(outcome.reason != "ok" for _, outcome, _ in told)
-    fields = [_JSON, (b"Homing-Errors", b"%d" % errors), *_for_status(status, outcomes)]
     if status != 200:
-        fields.append(_NOT_EXECUTED)
-    return status, fields, encode_batch([encode_answer(id, outcome, call_id) for id, outcome, call_id in told])
+        fields += _explain(status, [outcome])
+    elif id is None:
+        return 204, fields[1:], b""
+    return status, fields, encode_answer(NULL if id is None else id, outcome, call_id)
 
 
-def heartbeat_headers(call_id: str | None, timeout_ms: int) -> list[Field]:
-    """What is known of an answer before there is one."""
+def heartbeat_headers(call_id: str | None, timeout_ms: int) -> Fields:
+    """What can be said before an outcome is known; `call_id` None is a batch."""
     if call_id is None:
         return [_JSON]
     return [_JSON, (b"Homing-Call-Id", call_id.encode()), (b"Homing-Deadline-Ms", b"%d" % timeout_ms)]
 
 
-def status_of(outcomes: Sequence[Outcome]) -> int:
-    """200, unless every call was refused before its grant for one and the same reason that HTTP has a status for."""
-    first = outcomes[0]
-    row = ROWS.get(first.reason)
-    if row is None or row.http_status == 200:
+def batch(answers: Sequence[tuple[bytes | None, Outcome, str]]) -> Answer:
+    """The answer to a batch, from (id, outcome, call id) of each item in its order; an id of None as in `single`."""
+    texts: list[bytes] = []
+    errors = 0
+    for request_id, outcome, call_id in answers:
+        if request_id is not None:
+            texts.append(encode_answer(request_id, outcome, call_id))
+            errors += outcome.reason != "ok"
+    outcomes = [outcome for _, outcome, _ in answers]
+    status = _status_of(outcomes[0])
+    if any(outcome.reason != outcomes[0].reason or _status_of(outcome) != status for outcome in outcomes):
+        status = 200
+    if status == 200:
+        return (200, [_JSON, _count(errors)], encode_batch(texts)) if texts else (204, [], b"")
+    call_id = answers[0][2]
+    body = encode_batch(texts) or encode_answer(NULL, outcomes[0], call_id)
+    fields = [_JSON, _count(errors or 1), *_about(outcomes[0]), *_explain(status, outcomes)]
+    return status, fields, body
+
+
+def _count(errors: int) -> tuple[bytes, bytes]:
+    return b"Homing-Errors", b"%d" % errors
+
+
+def _status_of(outcome: Outcome) -> int:
+    """200, unless it was refused before the grant: then nobody was asked, and there is proof that nothing was executed."""
+    if outcome.executed != "no" or outcome.attempts or outcome.status is not None:
         return 200
-    same = all(each.reason == first.reason and each.executed == "no" and not each.attempts for each in outcomes)
-    return row.http_status if same else 200
+    row = ROWS.get(outcome.reason)
+    return row.http_status if row is not None else 200
 
 
-def _about(outcome: Outcome, call_id: str) -> list[Field]:
+def _about(outcome: Outcome) -> Fields:
     retry = outcome.retry or retry_of(outcome.reason, outcome.executed, "once")
     return [
-        (b"Homing-Call-Id", call_id.encode()),
-        (b"Homing-Reason", outcome.reason.encode()),
+        (b"Homing-Reason", _NAMES[outcome.reason]),
         (b"Homing-Executed", outcome.executed.encode()),
         (b"Homing-Retry", retry.encode()),
     ]
 
 
-def _for_status(status: int, outcomes: Sequence[Outcome]) -> list[Field]:
+def _explain(status: int, outcomes: list[Outcome]) -> Fields:
+    """What HTTP wants beside a status."""
     if status == 401:
-        return [(b"WWW-Authenticate", b'Bearer realm="homing"')]
-    if status in (429, 503):
-        after_ms = max((outcome.retry_after_ms or 1000 for outcome in outcomes), default=1000)
-        return [(b"Retry-After", b"%d" % max(1, math.ceil(after_ms / 1000)))]
+        return [_CHALLENGE]
+    if status in {429, 503}:
+        return [_retry_after(outcomes)]
     return []
 
 
-def _refuse(exchange: Exchange, status: int, message: str, *more: Field) -> bool:
-    fields, body = refusal(status, message, None)
-    exchange.answer(status, [*fields, *more], body)
-    return True
+def _retry_after(outcomes: list[Outcome]) -> tuple[bytes, bytes]:
+    """Whole seconds, rounded up, after which the last of them may be asked again (RFC 9110 section 10.2.3)."""
+    longest_ms = max(outcome.retry_after_ms or 0 for outcome in outcomes)
+    return b"Retry-After", b"%d" % max(RETRY_AFTER_S, -(-longest_ms // 1000))

@@ -1,0 +1,1 @@
+"""Touch the outside world: the listener, authentication, providers."""

@@ -1,0 +1,115 @@
+"""The listener: HTTP/1.1 for many thousand callers who wait. It knows HTTP and nothing of what is called."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+
+from homing.edges.http_connection import Connection
+from homing.edges.http_exchange import AnsweringConnection, Exchange, Refuse, Shared
+from homing.edges.http_head import ListenerLimits
+from homing.edges.http_reply import Fields, date_line
+
+__all__ = ["Exchange", "Fields", "Listener", "ListenerLimits", "tls_context"]
+
+BACKLOG = 2048  # connections the kernel keeps until they are accepted; it has a bound of its own
+SWEEP_S_MAX = 0.5
+SWEEP_S_MIN = 0.005
+
+
+def tls_context(cert: str, key: str) -> ssl.SSLContext:
+    """TLS 1.2 and newer for a listener, from a chain and its key in PEM files. Raises OSError, ssl.SSLError among them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(cert, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Listener(Shared):
+    """Gives every request to `answer`, as an `Exchange` that wants to be answered once.
+
+    `refusal(status, message, limit)` makes header fields and body of what HTTP itself refuses. `screen`, if given, is shown a request
+    whose caller waits for `100 Continue`: if it answers that, it returns True, and the body is never asked for.
+
+    `held_bytes`, `accepted`, `requests`, `refused`, `abandoned` and `resets` count; `connections` is how many there are.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Exchange], None],
+        limits: ListenerLimits,
+        *,
+        refusal: Refuse,
+        screen: Callable[[Exchange], bool] | None = None,
+    ) -> None:
+        super().__init__(answer, limits, refusal, screen)
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Event | None = None
+        shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.idle_timeout_s, limits.write_timeout_s)
+        if limits.heartbeat_s:
+            shortest = min(shortest, limits.heartbeat_s)
+        self._sweep_s = max(SWEEP_S_MIN, min(SWEEP_S_MAX, shortest / 4))
+
+    @property
+    def connections(self) -> int:
+        return len(self.callers)
+
+    async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, and return the port. Raises OSError if it cannot be bound."""
+        self.loop = asyncio.get_running_loop()
+        server = await self.loop.create_server(
+            lambda: Connection(self, secure=tls is not None),
+            host,
+            port,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=self.limits.header_timeout_s if tls else None,
+            ssl_shutdown_timeout=self.limits.write_timeout_s if tls else None,
+        )
+        self._servers.append(server)
+        if self._timer is None:
+            self._sweep()
+        bound: int = server.sockets[0].getsockname()[1]
+        return bound
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections that are open stay."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def close(self, timeout_s: float) -> None:
+        """Close in an orderly way: idle connections now, busy ones after their last answer, which says so; the rest is reset."""
+        self.stop_accepting()
+        self.closing = True
+        for connection in list(self.callers):
+            connection.drain()
+        if self.callers:
+            self._empty = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._empty.wait(), timeout_s)
+            except TimeoutError:
+                for connection in list(self.callers):
+                    connection.reset()
+                await self._empty.wait()  # an aborted transport says so within a turn of the loop
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def left(self, connection: AnsweringConnection) -> None:
+        super().left(connection)
+        if self._empty is not None and not self.callers:
+            self._empty.set()
+
+    def _sweep(self) -> None:
+        """The one timer. A deadline is noticed up to one interval late, and never early."""
+        now = self.loop.time()
+        date = date_line(time.time())
+        if date != self.date:
+            self.date = date
+        due = [caller for caller in self.callers if caller.read_deadline <= now or caller.write_deadline <= now]
+        for caller in due:
+            caller.sweep(now)
+        self._timer = self.loop.call_later(self._sweep_s, self._sweep)

@@ -1,0 +1,335 @@
+"""One caller's connection: segments in, exchanges out. This half reads; `http_exchange.py` has the half that answers."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, cast
+
+from homing.edges.http_chunks import ChunkedBody, Refused
+from homing.edges.http_exchange import (
+    BODY,
+    CHUNKS,
+    CLOSED,
+    HEAD,
+    LAST,
+    LINGER,
+    NEVER,
+    PIPELINE_MAX,
+    AnsweringConnection,
+    Exchange,
+    Shared,
+)
+from homing.edges.http_head import CHUNKED, REQUEST_LINE_BYTES_MAX, Head, Refusal, examine, parse_head
+
+READ_AHEAD_BYTES_MAX: Final = 64 << 10  # so much may wait before reading pauses, for who does not read sees no hang-up either
+DISCARD_BYTES_MAX: Final = 8 << 20
+
+_NO_REQUEST: Final = Head("", "", "", "1.1", {}, 0, False, False)
+_HELD_FULL: Final = Refusal(503, "Too many bytes are held for other calls at the moment.", "gateway.held_bytes_max")
+_SLOW_HEAD: Final = Refusal(408, "The request head did not arrive in time.", "gateway.timeout.header")
+_SLOW_BODY: Final = Refusal(408, "The request body did not arrive in time.", "gateway.timeout.body")
+
+
+class Connection(AnsweringConnection):
+    __slots__ = ("buffer", "buffered", "chunks", "content", "current", "discarded", "emptied", "left")
+
+    def __init__(self, shared: Shared, *, secure: bool) -> None:
+        super().__init__(shared, secure=secure)
+        self.buffer: bytes | bytearray = b""  # a head that has begun, or requests that must wait
+        self.buffered = 0  # bytes of it that count as held
+        self.emptied = False  # the one empty line before a request was seen (RFC 9112 section 2.2)
+        self.current: Exchange | None = None  # the one whose body is being read
+        self.content: bytearray | None = None
+        self.chunks: ChunkedBody | None = None
+        self.left = 0  # bytes of the body still to come
+        self.discarded = 0
+
+    def quiet(self) -> bool:
+        return self.state == HEAD and not self.pending and not self.buffer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        # With these limits a paused writer means just this: the kernel did not take all of it.
+        self.transport.set_write_buffer_limits(high=1, low=0)
+        shared = self.shared
+        shared.accepted += 1
+        shared.callers.add(self)
+        self.read_deadline = shared.loop.time() + shared.limits.idle_timeout_s
+        if shared.closing:
+            self.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self.state >= LAST:
+            self._discard(len(data))
+            return
+        buffer = self.buffer
+        if isinstance(buffer, bytearray):
+            old = 0 if self.blocked else len(buffer)
+            buffer += data
+            self._read(buffer, old)
+        else:
+            self._read(data, 0)
+
+    def eof_received(self) -> None:
+        """End of file is a hang-up, half-closed or not. The transport closes itself once what was written has left."""
+        self.hang_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.hang_up()
+        self.shared.left(self)
+
+    def sweep(self, now: float) -> None:
+        if self.write_deadline <= now:
+            self.write_deadline = NEVER
+            if self.state == CLOSED:
+                self.reset()
+            elif self.paused:
+                self.examine_stall(now)
+            elif self.pending:
+                self.beat(now)
+        if self.read_deadline <= now:
+            self.read_deadline = NEVER
+            if self.state == HEAD and self.buffer:
+                self._refuse(_SLOW_HEAD)
+            elif self.state in {BODY, CHUNKS}:
+                self._refuse(_SLOW_BODY)
+            elif self.state in {HEAD, LINGER}:
+                self.close()
+
+    def drain(self) -> None:
+        if self.state == HEAD and self.pending:
+            self.forget()
+            self.state = LAST
+        elif self.quiet():
+            self.close()
+
+    # ---- reading ----
+
+    def _read(self, data: bytes | bytearray, old: int) -> None:
+        """Read what has come; the first `old` bytes are known to hold no whole head."""
+        out: list[bytes] = []
+        self.out = out
+        self.blocked = False
+        start, size = 0, len(data)
+        while start < size:
+            if self.state == HEAD:
+                if len(out) >= PIPELINE_MAX:
+                    self.write(out)
+                    out.clear()
+                if self.paused or len(self.pending) >= PIPELINE_MAX:
+                    self.blocked = True
+                    break
+                if data[start] == 13 and not self.emptied:
+                    if start + 1 == size:
+                        break
+                    self.emptied = True
+                    if data[start + 1] == 10:
+                        start += 2
+                        continue
+                end = data.find(b"\r\n\r\n", max(start, old - 3)) + 4
+                if end < 4:
+                    self._read_part(data, start, old)
+                    break
+                start = self._read_head(bytes(data[start:end]), data, end)
+            elif self.state == BODY:
+                start = self._read_content(data, start)
+            elif self.state == CHUNKS:
+                start = self._read_chunks(data, start)
+            else:
+                break
+        if start < size or self.buffer:
+            self._keep(data, start if self.state == HEAD else size)
+        if self.state == HEAD and start >= size:
+            self.read_deadline = NEVER if self.pending else self.shared.loop.time() + self.shared.limits.idle_timeout_s
+        if out:
+            self.write(out)
+        self.out = None
+        self.proceed()
+
+    def _read_part(self, data: bytes | bytearray, start: int, old: int) -> None:
+        """A head that has not come to its end: is it wrong already? Looked at when it could have become so."""
+        size = len(data) - start
+        limits = self.shared.limits
+        if start >= old or size > min(limits.header_bytes_max, REQUEST_LINE_BYTES_MAX) or data.find(b"\n", old) >= 0:
+            refusal = examine(data[start:], limits)
+            if refusal is not None:
+                self._refuse(refusal)
+
+    def _read_head(self, raw: bytes, data: bytes | bytearray, start: int) -> int:
+        """A whole head, and of its body what is there already. Returns where the next message begins, or this one goes on."""
+        shared = self.shared
+        self.emptied = False
+        head = parse_head(raw, shared.limits)
+        if isinstance(head, Refusal):
+            self._refuse(head, headless=raw.startswith(b"HEAD "))
+            return len(data)
+        exchange = Exchange(self, head, raw)
+        length = head.length
+        if length == 0:
+            self._dispatch(exchange)
+            return start
+        if length > 0 and shared.held_bytes + length > shared.limits.held_bytes_max:
+            self._refuse(_HELD_FULL)
+            return len(data)
+        if 0 < length <= len(data) - start:
+            exchange.body = bytes(data[start : start + length])
+            exchange.held = length
+            self.hold(length)
+            self._dispatch(exchange)
+            return start + length
+        if head.expects and start == len(data) and not self._continue(exchange):
+            return start
+        self.current = exchange
+        self.read_deadline = shared.loop.time() + shared.limits.body_timeout_s
+        if length == CHUNKED:
+            self.chunks = ChunkedBody(shared.limits)
+            self.state = CHUNKS
+        else:
+            self.content = bytearray()
+            self.left = length
+            self.state = BODY
+        return start
+
+    def _continue(self, exchange: Exchange) -> bool:
+        """Ask for the body a caller offered, unless the head alone is reason enough to refuse it (RFC 9110 section 10.1.1)."""
+        screen = self.shared.screen
+        if screen is not None:
+            self.pending.append(exchange)
+            keep, exchange.keep = exchange.keep, False
+            self.state = LAST
+            if self._ask(screen, exchange):
+                self.shared.requests += 1
+                self.refused = True
+                return False
+            if self.state == CLOSED:  # it raised
+                return False
+            self.pending.pop()
+            self.state = HEAD
+            exchange.keep = keep
+        self.continues = True
+        return True
+
+    def _read_content(self, data: bytes | bytearray, start: int) -> int:
+        content, exchange, shared = self.content, self.current, self.shared
+        assert content is not None
+        assert exchange is not None
+        self.continues = False
+        end = min(start + self.left, len(data))
+        content += data[start:end]
+        self.left -= end - start
+        self.hold(end - start)
+        if self.left == 0:
+            exchange.body = bytes(content)
+            self._read_whole(exchange)
+        elif shared.held_bytes > shared.limits.held_bytes_max:
+            self._refuse(_HELD_FULL)
+        return end
+
+    def _read_chunks(self, data: bytes | bytearray, start: int) -> int:
+        chunks, exchange, shared = self.chunks, self.current, self.shared
+        assert chunks is not None
+        assert exchange is not None
+        self.continues = False
+        before = len(chunks.content)
+        refusal = None
+        try:
+            start = chunks.feed(data, start)
+        except Refused as error:
+            refusal = error.refusal
+        self.hold(len(chunks.content) - before)
+        if refusal is None and shared.held_bytes > shared.limits.held_bytes_max:
+            refusal = _HELD_FULL
+        if refusal is not None:
+            self._refuse(refusal)
+            return len(data)
+        if chunks.done:
+            exchange.body = bytes(chunks.content)
+            self._read_whole(exchange)
+        return start
+
+    def _read_whole(self, exchange: Exchange) -> None:
+        exchange.held = len(exchange.body)
+        self.current = self.content = self.chunks = None
+        self.state = HEAD
+        self._dispatch(exchange)
+
+    def _dispatch(self, exchange: Exchange) -> None:
+        """A whole request: whoever answers has it now."""
+        shared = self.shared
+        if not exchange.keep or shared.closing:
+            exchange.keep = False
+            self.state = LAST
+        self.pending.append(exchange)
+        shared.requests += 1
+        self._ask(shared.answer, exchange)
+        if exchange.reply is None:
+            exchange.slim()
+
+    def _ask(self, somebody: Callable[[Exchange], bool | None], exchange: Exchange) -> bool | None:
+        try:
+            return somebody(exchange)
+        except Exception as error:
+            # Nobody knows how far it came, so no answer would be true: a lost connection is what says so.
+            self.report(error)
+            self.reset()
+            return None
+
+    def _refuse(self, refusal: Refusal, *, headless: bool = False) -> None:
+        """HTTP's own no. Where its request ends is not known or not waited for, so it is the connection's last."""
+        self.shared.refused += 1
+        self.forget()
+        self.state = LAST
+        self.refused = True
+        self.read_deadline = NEVER
+        exchange = Exchange(self, _NO_REQUEST, b"")
+        if headless:
+            exchange.method = "HEAD"
+        self.pending.append(exchange)
+        exchange.answer(refusal.status, *self.shared.refusal(refusal.status, refusal.message, refusal.limit))
+
+    def _keep(self, data: bytes | bytearray, start: int) -> None:
+        """Keep what could not be used yet, and set the deadline for the rest of it."""
+        shared = self.shared
+        if start >= len(data):
+            self.buffer = b""
+        else:
+            if self.blocked:
+                self.read_deadline = NEVER
+            elif start or data is not self.buffer:  # else it has begun before, and may take no longer for that
+                self.read_deadline = shared.loop.time() + shared.limits.header_timeout_s
+            self.buffer = data if isinstance(data, bytearray) else bytearray(data)
+            del self.buffer[:start]
+        if len(self.buffer) != self.buffered:
+            self.hold(len(self.buffer) - self.buffered)
+            self.buffered = len(self.buffer)
+            full = shared.held_bytes > shared.limits.held_bytes_max
+            if not self.blocked:
+                if full:
+                    self._refuse(_HELD_FULL)
+            elif self.reading and (full or self.buffered > READ_AHEAD_BYTES_MAX):
+                self.reading = False
+                self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.state != HEAD or not self.blocked or self.paused or len(self.pending) >= PIPELINE_MAX:
+            return
+        if not self.reading:
+            self.reading = True
+            self.transport.resume_reading()
+        self._read(self.buffer, 0)
+
+    def forget(self) -> None:
+        content = self.chunks.content if self.chunks is not None else self.content
+        self.hold(-self.buffered - (0 if content is None else len(content)))
+        self.current = self.content = self.chunks = None
+        self.buffer = b""
+        self.buffered = 0
+        self.blocked = self.continues = False
+
+    def _discard(self, count: int) -> None:
+        self.discarded += count
+        if self.discarded > DISCARD_BYTES_MAX:
+            if self.state == LINGER:
+                self.close()
+            elif self.reading:
+                self.reading = False
+                self.transport.pause_reading()
