@@ -59,6 +59,7 @@ class ScriptedProvider:
     def __init__(self, provide: Provide) -> None:
         self.provide = provide
         self.log: list[Asked] = []
+        self.port = 0
         self.listener = Listener(self._answer, ListenerLimits(idle_timeout_s=300.0), refusal=rpc.refusal)
 
     def _answer(self, exchange: Exchange) -> None:
@@ -198,7 +199,7 @@ class Serving:
         self.loop = asyncio.get_running_loop()
         log = Log(self._log_fd, human=False)
         try:
-            port = await self.provider.listener.start("127.0.0.1", 0)
+            port = self.provider.port = await self.provider.listener.start("127.0.0.1", 0)
             path = self._folder / "homing.toml"
             path.write_text(self._text.replace("{provider}", f"http://127.0.0.1:{port}"))
             reading = config.read(path, listen="127.0.0.1:0", environ=self._environ)
