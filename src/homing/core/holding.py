@@ -36,7 +36,7 @@ class MethodPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class Asked:
     """One provider's limits as they stand."""
 
-    __slots__ = ("breaker", "budget", "in_flight", "policy", "rate", "waiting")
+    __slots__ = ("admitting", "breaker", "budget", "in_flight", "policy", "rate", "waiting")
 
     def __init__(self, policy: ProviderPolicy) -> None:
         self.policy = policy
@@ -45,6 +45,7 @@ class Asked:
         self.budget = RetryBudget()
         self.in_flight = 0
         self.waiting: deque[bytes] = deque()
+        self.admitting = False  # free slots are being given to those who wait
 
 
 class Held(msgspec.Struct, gc=False):

@@ -32,20 +32,27 @@ def pause_s(held: Held, outcome: Outcome, mean_s: float, random: Callable[[], fl
     joined = held.joined or outcome
     if joined.executed == "yes" or (joined.executed == "unknown" and held.request.effect == "once"):
         return None
-    if outcome.reason == "provider_denied" and outcome.again and not held.refreshed:
-        held.refreshed = True  # with a fresh access token, at once, and once
+    if held.request.attempts + len(held.attempts) >= held.provider.policy.attempts_max or not outcome.again:
+        return None
+    left_s = held.exchange_deadline - now - mean_s
+    if outcome.reason == "provider_denied":  # with a fresh access token: at once, and once
+        if held.refreshed or left_s < 0:
+            return None
+        held.refreshed = True
         return 0.0
-    if not outcome.again or outcome.reason not in MENDABLE:
-        return None
-    if outcome.status is not None and 300 <= outcome.status < 400:
+    if outcome.reason not in MENDABLE or (outcome.status is not None and 300 <= outcome.status < 400):
         return None  # a redirect stays one
-    if held.request.attempts + len(held.attempts) >= held.provider.policy.attempts_max:
-        return None
     retry_after_s = outcome.retry_after_ms / 1000 if outcome.retry_after_ms is not None else 0.0
     wait_s = backoff_s(len(held.attempts) - 1, random(), outcome.reason == "provider_throttled", retry_after_s)
-    if held.exchange_deadline - now < wait_s + mean_s:
-        return None
-    return wait_s if held.provider.budget.take(now) else None
+    return wait_s if left_s >= wait_s and held.provider.budget.take(now) else None
+
+
+def in_doubt(held: Held) -> bool:
+    """Whether it is unknown if the provider carried the call out, in this dispatch or an earlier one."""
+    joined = held.joined
+    if joined is not None and (joined.executed != "no" or (held.request.effect == "keyed" and joined.settles_earlier)):
+        return joined.executed == "unknown"
+    return held.request.executed == "unknown"
 
 
 def circuit_open(held: Held, wait_s: float) -> Outcome:

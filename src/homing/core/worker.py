@@ -6,6 +6,8 @@ nothing of a call has happened; from the grant on it ends in exactly one FINAL.
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy
 from homing.core.links import Links
 from homing.core.machine import (
@@ -43,7 +45,7 @@ from homing.core.messages import (
     Request,
     Settled,
 )
-from homing.core.retries import circuit_open, pause_s, rate_limited, record
+from homing.core.retries import circuit_open, in_doubt, pause_s, rate_limited, record
 from homing.errors import Attempt, Outcome, failure, join
 
 CLAIM_EVERY_S = 0.3
@@ -87,6 +89,7 @@ class Worker:
         self._links = Links(life, heartbeat_s)
         self._brokers: dict[Peer, None] = {}
         self._draining = False
+        self._ending = False  # nothing begins any more, under a grant or not
         self._on_message: dict[type, Callable[..., list[Action]]] = {
             Request: self._requested,
             Grant: self._granted,
@@ -206,6 +209,8 @@ class Worker:
         return self._ready_to_begin(held, now)
 
     def _ready_to_begin(self, held: Held, now: float) -> list[Action]:
+        if held.granted_at is not None and held.exchange_deadline - now < self._means_s.get(held.request.method, 0.0):
+            return self._conclude(held, now)  # what it waited for has cost it the time
         held.ticket = held.provider.breaker.allow(now)
         if not held.ticket:
             return self._refuse(held, circuit_open(held, held.provider.breaker.retry_after(now)), now)
@@ -318,11 +323,11 @@ class Worker:
             taken_s = now - held.started_at
             mean_s = self._means_s.get(method)
             self._means_s[method] = taken_s if mean_s is None else mean_s + (taken_s - mean_s) * MEAN_WEIGHT
-        granted_at = held.granted_at if held.granted_at is not None else held.started_at
+        assert held.granted_at is not None, "it runs"
         held.attempts += (
             Attempt(
                 provider=held.method.provider,
-                started_ms=round((held.started_at - granted_at) * 1000),
+                started_ms=round((held.started_at - held.granted_at) * 1000),
                 duration_ms=round((now - held.started_at) * 1000),
                 reason=outcome.reason,
                 executed=outcome.executed,
@@ -331,7 +336,7 @@ class Worker:
             ),
         )
         held.joined = join(held.joined, outcome, held.request.effect)
-        if outcome.reason == "ok":
+        if outcome.reason == "ok" or self._ending:
             return self._finish(held, now)
         wait_s = pause_s(held, outcome, self._means_s.get(method, 0.0), self._random, now)
         if wait_s is None:
@@ -346,8 +351,8 @@ class Worker:
 
     def _conclude(self, held: Held, now: float) -> list[Action]:
         """No attempt will follow: look whether it happened, if that is not known and there is a way and time to."""
-        joined = held.joined
-        if joined is not None and joined.executed == "unknown" and held.method.has_lookup and now < held.deadline:
+        if held.method.has_lookup and now < held.deadline and in_doubt(held):
+            self._timers.discard(held.request.call_id)
             held.phase = "looking"
             held.number += 1
             return [self._start_of(held, held.deadline, "deadline_exceeded", lookup=True)]
@@ -357,8 +362,8 @@ class Worker:
 
     def _finish(self, held: Held, now: float) -> list[Action]:
         call_id = held.request.call_id
-        outcome = held.joined or failure("internal_error", "The worker ended the call without an attempt.", executed="no")
-        outcome.attempts = held.attempts
+        assert held.joined is not None, "after an attempt"
+        outcome = msgspec.structs.replace(held.joined, attempts=held.attempts)
         held.final = Final(call_id, self.life, held.claim, outcome)
         held.phase = "finished"
         self._timers.discard(call_id)
@@ -371,8 +376,9 @@ class Worker:
         return actions
 
     def _say_again(self, held: Held, now: float) -> list[Action]:
+        assert held.final is not None, "it has finished"
         self._finished.pop(held.request.call_id, None)
-        if held.final is None or now >= held.deadline + GIVE_UP_AFTER_S:
+        if now >= held.deadline + GIVE_UP_AFTER_S:
             self._forget(held)  # its gateway has settled it long since
             return []
         self._finished[held.request.call_id] = now + FINAL_EVERY_S
@@ -411,9 +417,17 @@ class Worker:
             return []
         held.has_slot = False
         held.provider.in_flight -= 1
-        if held.provider.waiting:
-            return self._take_slot(self._held[held.provider.waiting.popleft()], now)
-        return []
+        return self._admit(held.provider, now) if held.provider.waiting else []
+
+    def _admit(self, provider: Asked, now: float) -> list[Action]:
+        """Free slots to those who wait. Whoever gives one back at once is followed from here, not from within: the line may be long."""
+        actions: list[Action] = []
+        if not provider.admitting:
+            provider.admitting = True
+            while provider.waiting and provider.in_flight < provider.policy.in_flight_max:
+                actions += self._take_slot(self._held[provider.waiting.popleft()], now)
+            provider.admitting = False
+        return actions
 
     def _cancelled(self, peer: Peer, cancel: Cancel, now: float) -> list[Action]:
         held = self._held.get(cancel.call_id)
@@ -443,15 +457,13 @@ class Worker:
             actions += self._claim_again(self._held[call_id], now)
         for call_id in _due(self._finished, now):
             actions += self._say_again(self._held[call_id], now)
-        beats = self._links.beats_due(now)
-        if beats:
-            self._given_up = {claim: (call, until) for claim, (call, until) in self._given_up.items() if until > now}
-        for peer in beats:
-            actions.append(self._links.beat(peer, self._in_flight()))
-        return actions
+        while self._given_up and next(iter(self._given_up.values()))[1] <= now:
+            del self._given_up[next(iter(self._given_up))]
+        return actions + [self._links.beat(peer, self._in_flight(peer)) for peer in self._links.beats_due(now)]
 
-    def _in_flight(self) -> tuple[bytes, ...]:
-        return tuple(call_id for call_id, held in self._held.items() if held.phase != "finished")
+    def _in_flight(self, broker: Peer) -> tuple[bytes, ...]:
+        """What counts against the credit this broker was given."""
+        return tuple(call_id for call_id, held in self._held.items() if held.phase != "finished" and held.broker == broker)
 
     def _ready(self, peer: Peer) -> Send:
         interval_ms = int(self._links.interval_s * 1000)
@@ -494,16 +506,16 @@ class Worker:
     def _drain(self, event: Draining, now: float) -> list[Action]:
         self._draining = True
         actions: list[Action] = [self._ready(peer) for peer in self._brokers]
-        for held in list(self._held.values()):
-            if held.granted_at is None and held.request.call_id in self._held:
-                if held.phase == "claiming":
-                    actions += self._give_up(held, now)
-                else:
-                    actions += [*self._send(held, Reject(held.request.call_id, "again")), *self._let_go(held, now)]
+        for held in sorted(self._held.values(), key=lambda held: held.has_slot):  # so that a slot given back is for nobody
+            if held.phase == "claiming":
+                actions += self._give_up(held, now)
+            elif held.granted_at is None:
+                actions += [*self._send(held, Reject(held.request.call_id, "again")), *self._let_go(held, now)]
         return actions
 
     def _drain_timed_out(self, event: DrainTimedOut, now: float) -> list[Action]:
-        actions: list[Action] = []
+        self._ending = True
+        actions = [] if self._draining else self._drain(Draining(), now)
         for held in list(self._held.values()):
             if held.phase in ("running", "looking"):
                 actions.append(Stop(held.request.call_id, held.number))
