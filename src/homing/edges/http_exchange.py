@@ -8,6 +8,7 @@ import asyncio
 import math
 import socket
 import struct
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -155,14 +156,17 @@ class AnsweringConnection(asyncio.Protocol):
         self.read_deadline = NEVER
         self.write_deadline = NEVER
 
+    @abstractmethod
     def resume(self) -> None:
         """Go on with requests that had to wait."""
         raise NotImplementedError
 
+    @abstractmethod
     def forget(self) -> None:
         """Drop what has been read of a request that will not be answered."""
         raise NotImplementedError
 
+    @abstractmethod
     def quiet(self) -> bool:
         """Between requests: nothing is open and nothing has begun."""
         raise NotImplementedError
@@ -171,6 +175,7 @@ class AnsweringConnection(asyncio.Protocol):
         """A deadline has passed."""
         raise NotImplementedError
 
+    @abstractmethod
     def drain(self) -> None:
         """The listener closes: what is open is answered, what has begun is read to its end, and that is all."""
         raise NotImplementedError
