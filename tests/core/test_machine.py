@@ -57,8 +57,8 @@ def test_the_same_instant_set_twice_is_due_once() -> None:
 def test_what_was_discarded_is_never_due() -> None:
     deadlines: Deadlines[int] = Deadlines()
     deadlines.set(1, 1.0)
-    deadlines.discard(1)
-    deadlines.discard(2)
+    deadlines.pop(1, None)
+    deadlines.pop(2, None)
     assert deadlines.earliest() is None
     assert deadlines.pop_due(9.0) == []
 
@@ -68,7 +68,7 @@ def test_calls_that_settled_long_before_their_deadline_leave_nothing_behind() ->
     deadlines.set(-1, 50.0)
     for key in range(10_000):
         deadlines.set(key, 100.0 + key)
-        deadlines.discard(key)
+        deadlines.pop(key, None)
     assert len(deadlines._heap) <= 65
     assert deadlines.earliest() == 50.0
 
@@ -82,7 +82,7 @@ def test_deadlines_are_a_dictionary_of_instants(steps: list[tuple[str, int, int]
             deadlines.set(key, float(when))
             model[key] = float(when)
         elif step == "discard":
-            deadlines.discard(key)
+            deadlines.pop(key, None)
             model.pop(key, None)
         else:
             due = sorted((instant, name) for name, instant in model.items() if instant <= when)

@@ -34,8 +34,8 @@ def ended(reason: str, **fields) -> Outcome:
     return Outcome(**({"reason": reason, "executed": ROWS[reason].executed} | fields))
 
 
-PROVEN_NO = [reason for reason in MENDABLE if ROWS[reason].executed == "no"]
-UNKNOWN = [reason for reason in MENDABLE if ROWS[reason].executed == "unknown"]
+PROVEN_NO = [reason for reason in sorted(MENDABLE) if ROWS[reason].executed == "no"]
+UNKNOWN = [reason for reason in sorted(MENDABLE) if ROWS[reason].executed == "unknown"]
 HOPELESS = sorted(set(ROWS) - MENDABLE)
 
 

@@ -147,7 +147,7 @@ class Broker:
             self._forget_gateway(before)
         self._gateway_at[peer] = head
         self._gateways[head] = peer
-        self._gone.discard(head)
+        self._gone.pop(head, None)
         self._links.open(peer, now)
         return []
 
@@ -156,12 +156,13 @@ class Broker:
             return [Send(peer, Disconnect())]
         if request.call_id in self._copies or request.remaining_ms <= 0:
             return []
-        service = self._service(request.service)
+        service = self._services.get(request.service) or self._service(request.service)
         copy = Copy(request, now + request.remaining_ms / 1000)
         worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
-        refusal = self._refusal(service, copy, worker, now)
-        if refusal is not None:
-            return [Send(peer, refusal)]
+        if worker is None or self.held_bytes + len(request.body) > self.limits.held_bytes_max:
+            refusal = self._refusal(service, copy, worker, now)
+            if refusal is not None:
+                return [Send(peer, refusal)]
         self._copies[request.call_id] = copy
         self.held_bytes += len(request.body)
         if worker is not None:
@@ -231,7 +232,7 @@ class Broker:
     def _lost_seen(self, peer: Peer, seen: LostSeen, now: float) -> list[Action]:
         self._losses.pop((seen.call_id, seen.life, seen.claim), None)
         if not self._losses:
-            self._repeat.discard(0)
+            self._repeat.pop(0, None)
         return []
 
     # Workers
@@ -250,7 +251,7 @@ class Broker:
             self._count_anew(worker)
         self._worker_at[peer] = worker
         worker.gone = False
-        self._gone.discard(ready.life)
+        self._gone.pop(ready.life, None)
         self._links.open(peer, now)
         self._offer(worker, ready.services, now)
         return actions + self._dispatch_to(worker.life, now)
@@ -268,7 +269,7 @@ class Broker:
             service = self._service(name)
             service.workers[worker.life] = worker
             service.nobody_since = None
-            self._patience.discard(name)
+            self._patience.pop(name, None)
 
     def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
         if not self._speaks(peer, claim.life):
@@ -417,7 +418,7 @@ class Broker:
                 worker = self._idle_worker(service, copy)
                 if worker is not None:
                     service.pop(copy)
-                    self._expiry.discard(copy.request.call_id)
+                    self._expiry.pop(copy.request.call_id, None)
                     if copy.deadline > now:
                         actions.append(self._give(copy, worker, now))
                     else:
@@ -439,7 +440,7 @@ class Broker:
         """This broker no longer knows the call."""
         request = copy.request
         if request.call_id in self._expiry:
-            self._expiry.discard(request.call_id)
+            self._expiry.pop(request.call_id, None)
             self._services[request.service].remove(copy)
         del self._copies[request.call_id]
         self.held_bytes -= len(request.body)
@@ -501,7 +502,7 @@ class Broker:
         """This life will not come back: what it had begun is said to be lost, and all it held is given out again."""
         actions: list[Action] = []
         self._leave_peer(worker)
-        self._gone.discard(worker.life)
+        self._gone.pop(worker.life, None)
         self._offer(worker, {}, now)
         del self._workers[worker.life]
         for held in worker.held.values():

@@ -188,22 +188,19 @@ class Calls:
         return [Send(broker, request)]
 
     def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
-        call = self._calls.get(claim.call_id)
-        who = (claim.life, claim.claim)
-        deny = Send(peer, Deny(claim.call_id, claim.life, claim.claim))
-        if call is None:
-            return [deny]
-        if call.asked.deadline <= now:
-            return [deny, *self._settle(call, self._too_late(call), now)]
-        if call.holder is None:
-            if call.endings and who in call.endings:
-                return [deny]  # lost or ended once: what it may have done is on record, so it must not begin afresh
-            call.holder = who
-            call.granted_at = now
-        elif call.holder != who:
-            return [deny]
-        remaining_ms = round((call.asked.deadline - call.granted_at) * 1000)
-        return [Send(peer, Grant(claim.call_id, claim.life, claim.claim, remaining_ms))]
+        call_id, who = claim.call_id, (claim.life, claim.claim)
+        call = self._calls.get(call_id)
+        if call is not None and call.asked.deadline > now:
+            if call.holder is None and not (call.endings and who in call.endings):
+                call.holder = who  # one whose ending is on record may have done something: it must not begin afresh
+                call.granted_at = now
+            if call.holder == who:
+                remaining_ms = round((call.asked.deadline - call.granted_at) * 1000)
+                return [Send(peer, Grant(call_id, claim.life, claim.claim, remaining_ms))]
+        denied: list[Action] = [Send(peer, Deny(call_id, claim.life, claim.claim))]
+        if call is not None and call.asked.deadline <= now:
+            denied += self._settle(call, self._too_late(call), now)
+        return denied
 
     def _finished(self, peer: Peer, final: Final, now: float) -> list[Action]:
         seen: Action = Send(peer, Settled(final.life, (final.call_id,)))
@@ -287,7 +284,7 @@ class Calls:
         """The one way out of the table."""
         asked = call.asked
         del self._calls[asked.call_id]
-        self._deadlines.discard(asked.call_id)
+        self._deadlines.pop(asked.call_id, None)
         actions: list[Action] = []
         if call.holder is None and call.broker is not None and not rejected:
             actions.append(Send(call.broker, Cancel(asked.call_id)))

@@ -65,6 +65,9 @@ class RetryBudget:
 
     def first_attempt(self, now: float) -> None:
         """A call is tried for the first time."""
+        if self._tokens == BUDGET_MAX:
+            self._at = now
+            return
         self._refill(now)
         self._tokens = min(BUDGET_MAX, self._tokens + BUDGET_PER_FIRST_ATTEMPT)
 

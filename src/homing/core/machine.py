@@ -5,7 +5,7 @@ clock in the simulator (the idea is sans-io's, after h11 and aioquic). Events ar
 """
 
 from heapq import heapify, heappop, heappush
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -166,44 +166,37 @@ class Machine(Protocol):
 
 Key = TypeVar("Key", bytes, str, int)
 
+HEAP_LENGTH_MIN = 64  # below that, stale entries are not worth sweeping
 
-class Deadlines(Generic[Key]):
-    """Instants by key, the earliest first; setting a key again moves it.
+
+class Deadlines(dict[Key, float]):
+    """Instants by key, the earliest first; `set` moves a key, `pop` takes it out.
 
     A binary heap whose stale entries are swept once they outnumber the live ones: most calls settle long before their deadline,
     and a heap that kept them all would grow by every call of the last hundred seconds.
     """
 
-    __slots__ = ("_heap", "_when")
+    __slots__ = ("_heap",)
 
     def __init__(self) -> None:
+        super().__init__()
         self._heap: list[tuple[float, Key]] = []
-        self._when: dict[Key, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._when)
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._when
 
     def set(self, key: Key, when: float) -> None:
         """Due at `when`, whatever was set before."""
-        self._when[key] = when
-        heappush(self._heap, (when, key))
-        if len(self._heap) > 64 and len(self._heap) > 3 * len(self._when):
-            self._heap = [(instant, name) for name, instant in self._when.items()]
+        self[key] = when
+        heap = self._heap
+        heappush(heap, (when, key))
+        if len(heap) > HEAP_LENGTH_MIN and len(heap) > 3 * len(self):
+            self._heap = [(instant, name) for name, instant in self.items()]
             heapify(self._heap)
-
-    def discard(self, key: Key) -> None:
-        """No longer due, if it ever was."""
-        self._when.pop(key, None)
 
     def earliest(self) -> float | None:
         """The next instant, or None."""
-        heap, when = self._heap, self._when
+        heap = self._heap
         while heap:
             instant, key = heap[0]
-            if when.get(key) == instant:
+            if self.get(key) == instant:
                 return instant
             heappop(heap)
         return None
@@ -213,7 +206,7 @@ class Deadlines(Generic[Key]):
         due: list[Key] = []
         while (instant := self.earliest()) is not None and instant <= now:
             key = heappop(self._heap)[1]
-            del self._when[key]
+            del self[key]
             due.append(key)
         return due
 

@@ -11,17 +11,19 @@ MENDABLE = frozenset({"provider_unreachable", "provider_throttled", "connection_
 PROVIDER_FAULTS = frozenset(
     {"provider_unreachable", "connection_lost", "provider_failed", "provider_timeout", "response_invalid", "response_too_large"}
 )
-PROVIDER_WELL = frozenset({"ok", "provider_refused"})
 
 
 def record(held: Held, outcome: Outcome, now: float) -> None:
     """Tell the breaker what the provider did; what callers sent wrong or cut short is not its doing."""
-    breaker, ticket = held.provider.breaker, held.ticket
+    breaker, ticket, reason = held.provider.breaker, held.ticket, outcome.reason
     held.ticket = 0
-    slow = outcome.reason == "deadline_exceeded" and now - held.started_at >= held.method.deadline_s / 2
-    if slow or outcome.reason in PROVIDER_FAULTS:
+    if reason == "ok":
+        breaker.record(now, failure=False, ticket=ticket)
+        return
+    slow = reason == "deadline_exceeded" and now - held.started_at >= held.method.deadline_s / 2
+    if slow or reason in PROVIDER_FAULTS:
         breaker.record(now, failure=True, ticket=ticket)
-    elif outcome.reason in PROVIDER_WELL:
+    elif reason == "provider_refused":
         breaker.record(now, failure=False, ticket=ticket)
     else:
         breaker.forget(now, ticket)

@@ -160,11 +160,11 @@ class Worker:
         if method is None or self._draining:
             return [Send(peer, Reject(request.call_id, "again"))]
         deadline = now + request.remaining_ms / 1000
-        held = Held(request, peer, method, self._providers[method.provider], deadline, deadline)
-        self._held[request.call_id] = held
-        if held.provider.in_flight >= held.provider.policy.in_flight_max:
-            self._timers.set(request.call_id, held.deadline)
-            held.provider.waiting.append(request.call_id)
+        provider = self._providers[method.provider]
+        held = self._held[request.call_id] = Held(request, peer, method, provider, deadline, deadline)
+        if provider.in_flight >= provider.policy.in_flight_max:
+            self._timers.set(request.call_id, deadline)
+            provider.waiting.append(request.call_id)
             return []
         return self._take_slot(held, now)
 
@@ -176,8 +176,10 @@ class Worker:
     def _gather(self, held: Held, now: float) -> list[Action]:
         """What an attempt needs beside its slot; then the claim, or, under the grant already, the attempt."""
         provider = held.provider
+        if provider.rate is None and not provider.policy.needs_token:
+            return self._ready_to_begin(held, now)
         wait_s = provider.breaker.retry_after(now)
-        if wait_s > 0:
+        if wait_s > 0:  # nothing is spent on a call that cannot begin
             return self._refuse(held, circuit_open(held, wait_s), now)
         if provider.rate is not None and not held.paid:
             latest = held.exchange_deadline - margin_s(held.exchange_deadline - now)
@@ -209,20 +211,23 @@ class Worker:
         return self._ready_to_begin(held, now)
 
     def _ready_to_begin(self, held: Held, now: float) -> list[Action]:
+        call_id = held.request.call_id
         if held.granted_at is not None and held.exchange_deadline - now < self._means_s.get(held.request.method, 0.0):
             return self._conclude(held, now)  # what it waited for has cost it the time
+        if now >= held.exchange_deadline:
+            return self._too_late(held, now)
         held.ticket = held.provider.breaker.allow(now)
         if not held.ticket:
             return self._refuse(held, circuit_open(held, held.provider.breaker.retry_after(now)), now)
-        self._timers.discard(held.request.call_id)
+        self._timers.pop(call_id, None)
         if held.granted_at is not None:
             return self._start(held, now)
         self._claims += 1
         held.phase = "claiming"
         held.claim = self._claims
         held.claimed_at = now
-        self._claiming[held.request.call_id] = now + CLAIM_EVERY_S
-        return self._send(held, Claim(held.request.call_id, self.life, held.claim))
+        self._claiming[call_id] = now + CLAIM_EVERY_S
+        return self._send(held, Claim(call_id, self.life, held.claim))
 
     def _refuse(self, held: Held, why: Outcome, now: float) -> list[Action]:
         """Not now: before the grant another worker may do better; under it the call ends as its attempts did."""
@@ -259,15 +264,14 @@ class Worker:
             if grant.claim in self._given_up:
                 return [Send(peer, Release(grant.call_id, self.life, grant.claim))]
             return []
-        remaining_s = held.claimed_at + grant.remaining_ms / 1000 - now
-        held.deadline = held.claimed_at + grant.remaining_ms / 1000 - margin_s(remaining_s)
-        if now >= held.deadline:
+        deadline = held.claimed_at + grant.remaining_ms / 1000
+        held.exchange_deadline = held.deadline = deadline = deadline - margin_s(deadline - now)
+        if now >= deadline:
             return self._give_up(held, now)
         del self._claiming[grant.call_id]
         held.granted_at = now
-        held.exchange_deadline = held.deadline
         if held.method.has_lookup:
-            held.exchange_deadline -= min(held.method.reserve_s, (held.deadline - now) / 2)
+            held.exchange_deadline -= min(held.method.reserve_s, (deadline - now) / 2)
         held.provider.budget.first_attempt(now)
         return self._start(held, now)
 
@@ -335,7 +339,7 @@ class Worker:
                 provider_request_id=event.provider_request_id,
             ),
         )
-        held.joined = join(held.joined, outcome, held.request.effect)
+        held.joined = outcome if held.joined is None else join(held.joined, outcome, held.request.effect)
         if outcome.reason == "ok" or self._ending:
             return self._finish(held, now)
         wait_s = pause_s(held, outcome, self._means_s.get(method, 0.0), self._random, now)
@@ -352,7 +356,7 @@ class Worker:
     def _conclude(self, held: Held, now: float) -> list[Action]:
         """No attempt will follow: look whether it happened, if that is not known and there is a way and time to."""
         if held.method.has_lookup and now < held.deadline and in_doubt(held):
-            self._timers.discard(held.request.call_id)
+            self._timers.pop(held.request.call_id, None)
             held.phase = "looking"
             held.number += 1
             return [self._start_of(held, held.deadline, "deadline_exceeded", lookup=True)]
@@ -366,7 +370,7 @@ class Worker:
         outcome = msgspec.structs.replace(held.joined, attempts=held.attempts)
         held.final = Final(call_id, self.life, held.claim, outcome)
         held.phase = "finished"
-        self._timers.discard(call_id)
+        self._timers.pop(call_id, None)
         self.outcomes_held_bytes += outcome.held_bytes
         self._finished[call_id] = now + FINAL_EVERY_S
         actions = self._send(held, held.final)  # once at least, however late: the broker counts the credit until it hears
@@ -401,7 +405,7 @@ class Worker:
     def _forget(self, held: Held) -> None:
         call_id = held.request.call_id
         del self._held[call_id]
-        self._timers.discard(call_id)
+        self._timers.pop(call_id, None)
         self._claiming.pop(call_id, None)
         if held.final is not None:
             self._finished.pop(call_id, None)
