@@ -176,7 +176,9 @@ class Surgeon:
 def _complete(response: bytearray) -> bool:
     head, empty, body = bytes(response).partition(b"\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-    return bool(empty) and (length is None or len(body) >= int(length[1]))
+    if length is not None:
+        return len(body) >= int(length[1])
+    return bool(empty) and (b"chunked" not in head.lower() or body.endswith(b"\r\n0\r\n\r\n"))
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
