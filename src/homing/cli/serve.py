@@ -22,6 +22,7 @@ def run(main: Callable[[Log], Coroutine[object, object, None]]) -> None:
     log = to_stderr()
     logging.basicConfig(handlers=[LogHandler(log)], level=logging.WARNING, force=True)
     gc.freeze()  # what is loaded stays: the collector need not look at it again
+    gc.set_threshold(50_000, 20, 100)  # calls are freed by their counts; walking thousands that wait finds nothing
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(main(log))

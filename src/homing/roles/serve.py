@@ -119,7 +119,7 @@ class Process:
         await self.listener.close(2.0)
         await self.admin.listener.close(0.2)
         for remote in self._remotes.values():
-            await remote.edge.close()
+            await remote.close()
         self._driver.close()
         self.log.event("stopped", "Stopped.")
         if self._flushing is not None:

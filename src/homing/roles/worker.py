@@ -2,20 +2,17 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from homing.core import jsonrpc
-from homing.core.exchange import ExchangeFailed, ExchangeResult, HttpResponse
+from homing.core.exchange import ExchangeFailed, ExchangeResult, HttpRequest, HttpResponse
 from homing.core.machine import Action, Event, Finished, Prepare, Prepared, Start, Stop
 from homing.core.methods import Method
 from homing.core.specs import CallInfo, MappingError
+from homing.edges.credentials import Credentials
 from homing.edges.provider import Provider, Running
 from homing.errors import Outcome, ParamError, failure
-
-if TYPE_CHECKING:
-    from homing.edges.credentials import Credentials
 
 
 class Remote(msgspec.Struct, frozen=True):
@@ -23,8 +20,14 @@ class Remote(msgspec.Struct, frozen=True):
 
     name: str
     edge: Provider
-    credentials: "Credentials | None"
+    credentials: Credentials | None
     request_id_header: str = ""
+
+    async def close(self) -> None:
+        """Close what is open towards it."""
+        await self.edge.close()
+        if self.credentials is not None:
+            await self.credentials.close()
 
 
 class Hands:
@@ -72,13 +75,14 @@ class Hands:
 class _Asking:
     """One exchange under way: from Start to Finished, whatever happens between."""
 
-    __slots__ = ("_hands", "_method", "_remote", "_start", "running")
+    __slots__ = ("_hands", "_method", "_remote", "_request", "_start", "running")
 
     def __init__(self, hands: Hands, start: Start) -> None:
         self._hands = hands
         self._start = start
         self._method = hands.methods[start.method]
         self._remote = hands.remotes[start.provider]
+        self._request: HttpRequest | None = None  # as it went out, where credentials were put into it
         self.running: Running | None = None
 
     def begin(self) -> None:
@@ -94,7 +98,7 @@ class _Asking:
             else:
                 request = self._method.render(params, start.body, call)
             if remote.credentials is not None:
-                request = remote.credentials.apply(request)
+                request = self._request = remote.credentials.apply(request)
             self.running = remote.edge.exchange(request, start.deadline, start.effect == "once" and not start.lookup, self.done)
         except MappingError as error:
             errors = (ParamError(error.path, error.message),)
@@ -126,9 +130,9 @@ class _Asking:
                 return failure("provider_failed", "The lookup did not find the call.")
             return Outcome(reason="ok", executed="yes", result=found, status=response.status)
         outcome = self._method.interpret(response, time.time())
-        credentials = self._remote.credentials
-        if outcome.reason == "provider_denied" and credentials is not None and credentials.refused():
-            outcome.again = True
+        credentials, sent = self._remote.credentials, self._request
+        if response.status == 401 and outcome.reason == "provider_denied" and credentials is not None and sent is not None:
+            outcome.again = credentials.refused(sent)
         return outcome
 
     def _read_failure(self, failed: ExchangeFailed) -> Outcome:
