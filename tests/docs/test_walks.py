@@ -1,0 +1,115 @@
+"""Every page of the documentation, done as it says."""
+
+import logging
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, ROOT, Block, blocks_of, name_of, pages
+from tests.docs.walk import BIN, Walk, differs
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a page takes for granted: the demo in another terminal, an example's files, variables of the environment."""
+
+    demo: bool = False
+    example: str = ""
+    environ: tuple[tuple[str, str], ...] = ()
+    needs: tuple[str, ...] = ("bash", "curl")
+    before: str = ""  # what the reader has done already
+
+
+BEFORE_OPERATING = """
+homing call demo.echo '{"text": "hello"}'
+homing call demo.lost '{"account": "a1", "amount": 1200}' || true
+echo '{"event":"call","method":"demo.lost","reason":"connection_lost","executed":"unknown"}' > homing.log
+"""
+WAYS: dict[str, Way] = {
+    "README.md": Way(demo=True),
+    "docs/tutorial/first-provider.md": Way(needs=("bash", "curl", "grep", "wc")),
+    "docs/how-to/payments-api.md": Way(example="payments"),
+    "docs/how-to/chat-completion.md": Way(example="chat"),
+    "docs/how-to/xml-bureau.md": Way(example="bureau", needs=("bash", "openssl")),
+    "docs/reference/http.md": Way(demo=True),
+    "docs/reference/python.md": Way(demo=True),
+    "docs/how-to/api-keys.md": Way(),
+    "docs/how-to/tls.md": Way(needs=("bash", "curl", "openssl")),
+    "docs/how-to/operate.md": Way(demo=True, before=BEFORE_OPERATING),
+    "docs/how-to/call-from-any-language.md": Way(demo=True, needs=("bash", "curl", "node")),
+}
+
+
+@pytest.fixture(scope="module")
+def httpbin() -> Iterator[str]:
+    """The address of httpbin, on this machine."""
+    logging.getLogger("httpbin.core").setLevel(logging.ERROR)
+    from httpbin import app
+    from waitress.server import create_server
+
+    server = create_server(app, host="127.0.0.1", port=0, threads=2, clear_untrusted_proxy_headers=True)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+    thread.join(10)
+
+
+def runs(block: Block) -> bool:
+    """Whether a block does something: the others are looked at elsewhere."""
+    return block.language in ("sh", "python", "js") or "file" in block.words or "output" in block.words
+
+
+WALKED = [page for page in pages() if any(runs(block) for block in blocks_of(page))]
+
+
+@pytest.mark.parametrize("page", WALKED, ids=name_of)
+def test_the_page_can_be_walked(page: Path, tmp_path: Path, httpbin: str, needs: Callable[[str], str]) -> None:
+    way = WAYS[name_of(page)]
+    for program in way.needs:
+        needs(program)
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    with Walk(folder, dict(way.environ)) as walk:
+        walk.replaced["https://httpbin.org"] = httpbin
+        if way.example:
+            walk.example(way.example)
+        if way.demo:
+            walk.demo()
+        if way.before:
+            walk.do(Block(page, 0, "sh", way.before))
+        for block in blocks_of(page):
+            walk.do(block)
+
+
+def test_every_way_leads_to_a_page() -> None:
+    assert set(WAYS) == {name_of(page) for page in WALKED}
+
+
+MADE = [block for page in pages() for block in blocks_of(page) if "make" in block.words]
+
+
+@pytest.mark.parametrize("block", MADE, ids=str)
+def test_make_knows_what_a_page_asks_of_it(block: Block) -> None:
+    targets = re.findall(r"\bmake ([a-z]+)", block.text)
+    assert targets
+    done = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_differs_is_seen() -> None:
+    assert differs("a\nb\nc\n", "a\n…\nc", as_json=False) is None
+    assert differs("a\nc", "a\nb", as_json=False)
+    assert differs('{"a":1,"duration_ms":7}\n', '{"a": 1, "duration_ms": 9}', as_json=True) is None
+    assert differs('{"a":1}', '{"a": 2}', as_json=True)
+    assert differs("no json", "{}", as_json=True)
+
+
+def test_the_programs_of_the_pages_are_there() -> None:
+    assert (BIN / "homing").exists()
+    assert DOCS.is_dir()
