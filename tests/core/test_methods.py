@@ -140,6 +140,17 @@ def test_positional_params_are_rendered_too() -> None:
     assert made.render(None, b"", CallInfo(id="c")).body == b"{}"
 
 
+def test_what_passes_as_it_is_needs_no_look_at_the_params() -> None:
+    plain = ProviderSpec(name="acme", base_url="https://api.acme.example")
+    made = method(MethodSpec(name="acme.do", provider="acme", request="POST /do", params=OPEN), plain)
+    assert (made.needs_params, made.uses_key) == (False, False)
+    assert made.render_untouched(b'{"a": 1}') == made.render({"a": 1}, b'{"a": 1}', CallInfo(id="c"))
+    assert method().render_untouched(b"{}") is None
+    assert (method().needs_params, method().uses_key) == (True, True)
+    of_a_service = method(MethodSpec(name="own.do", service="own", params=OPEN), None)
+    assert (of_a_service.needs_params, of_a_service.uses_key) == (True, True)
+
+
 @pytest.mark.parametrize(
     ("params", "errors"),
     [

@@ -44,12 +44,52 @@ def rendering(request: str, **fields: object) -> Rendering:
 def render(request: str, params: bytes = b"{}", **fields: object) -> HttpRequest:
     value = decode_value(params)
     assert isinstance(value, dict)
-    return rendering(request, **fields).render(value, params, CALL)
+    made = rendering(request, **fields)
+    try:
+        request_made = made.render(value, params, CALL)
+    finally:  # whichever way there is round looking at the params leads to the same request
+        if not made.uses_key:
+            other = CallInfo(id=CALL.id, key="", principal=CALL.principal, attempt=CALL.attempt)
+            assert outcome_of(made, value, params, other) == outcome_of(made, value, params, CALL)
+        if not made.needs_params:
+            assert outcome_of(made, {}, params, CALL) == outcome_of(made, value, params, CALL)
+        if (untouched := made.untouched(params)) is not None:
+            assert untouched == made.render(value, params, CALL)
+    return request_made
+
+
+def outcome_of(made: Rendering, params: dict[str, object], raw: bytes, call: CallInfo) -> HttpRequest | str:
+    try:
+        return made.render(params, raw, call)
+    except MappingError as error:
+        return str(error)
 
 
 def test_the_default_body_is_what_came() -> None:
     raw = b'{ "a": 0.12345678901234567890, "b": 1e400, "c": 1.10 }'
     assert render("POST /x", raw) == HttpRequest("POST", "/x", (JSON,), raw)
+
+
+@pytest.mark.parametrize(
+    ("fields", "untouched", "needs_params", "uses_key"),
+    [
+        ({}, True, False, False),
+        ({"headers": {"X-A": "1"}, "query": {"q": "2"}}, True, False, False),
+        ({"key_header": "Key"}, False, False, True),
+        ({"call_id_header": "Id"}, False, False, False),
+        ({"headers": {"X-A": "=call.attempt"}}, False, True, False),
+        ({"headers": {"X-A": "=call.key"}}, False, True, True),
+        ({"query": {"q": "=params.a"}}, False, True, False),
+        ({"body": {"k": "=call.key"}}, False, True, True),
+        ({"encode": "form"}, False, True, False),
+        ({"default_body": False}, False, True, False),
+    ],
+)
+def test_what_a_request_depends_on(fields: dict[str, object], untouched: bool, needs_params: bool, uses_key: bool) -> None:
+    made = rendering("POST /x", **fields)
+    assert (made.untouched(b"{}") is not None, made.needs_params, made.uses_key) == (untouched, needs_params, uses_key)
+    assert made.untouched(b"[]") is None
+    render("POST /x", b'{"a":"1"}', **fields)
 
 
 def test_the_default_body_is_what_is_left() -> None:

@@ -134,7 +134,7 @@ class View:
 class Answers:
     """The rows and the result of one method. `evaluations_failed` counts the rows that could not be evaluated on an answer."""
 
-    __slots__ = ("_body_max", "_decoder", "_effect", "_result", "_rows", "evaluations_failed", "provider")
+    __slots__ = ("_body_max", "_decoder", "_effect", "_plain", "_result", "_rows", "evaluations_failed", "provider")
 
     def __init__(
         self,
@@ -152,9 +152,17 @@ class Answers:
         self._result = result
         self._effect = effect
         self._body_max = error_body_max
+        self._plain = not rows and result is None and decoder.name == "json"
 
     def interpret(self, response: HttpResponse, wall_now: float) -> Outcome:
         """Return the outcome of an attempt that was answered; `wall_now` is Unix time, for dates in Retry-After."""
+        if self._plain and response.status == 200 and response.body:
+            # What most answers are, where nothing was configured about them: the body itself, once it is known to be JSON.
+            try:
+                check_json(response.body, DEPTH_MAX)
+                return Outcome(reason="ok", executed="yes", result=response.body, status=200)
+            except ValueError:
+                pass  # the long way says what is wrong with it
         return self.explain(response, wall_now)[1]
 
     def explain(self, response: HttpResponse, wall_now: float) -> tuple[str, Outcome]:

@@ -117,9 +117,10 @@ def parse(body: bytes, *, batch_length_max: int) -> Parsed:
 
 def check_json(body: bytes, depth_max: int) -> None:
     """Raises ValueError unless the body is one JSON value in UTF-8, nested no deeper than `depth_max`."""
-    wrong = _flaw(body, depth_max)
-    if wrong is not None:
-        raise ValueError(wrong.outcome.message[:-1])
+    if len(body) > 2 * depth_max or not body.isascii():  # else it has no room for the one flaw, and no byte for the other
+        wrong = _flaw(body, depth_max)
+        if wrong is not None:
+            raise ValueError(wrong.outcome.message[:-1])
     try:
         _read_raw(body)
     except (DecodeError, RecursionError) as error:

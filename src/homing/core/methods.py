@@ -38,8 +38,8 @@ class Method:
 
     __slots__ = (
         "_answers", "_found", "_lookup", "_rendering", "_validator", "attempts_max", "deadline_s", "effect", "has_lookup", "key_header",
-        "key_lifetime_s", "key_required", "key_scope", "name", "notifications", "params_schema", "positional", "provider", "reserve_s",
-        "service", "summary",
+        "key_lifetime_s", "key_required", "key_scope", "name", "needs_params", "notifications", "params_schema", "positional",
+        "provider", "reserve_s", "service", "summary", "uses_key",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,8 @@ class Method:
         self.key_lifetime_s = key.lifetime
         self.key_required = key.required
         self.key_scope = key.scope
+        self.needs_params = rendering is None or rendering.needs_params  # to render: else their text will do
+        self.uses_key = rendering is None or rendering.uses_key
         self._validator = validator
         self._rendering = rendering
         self._answers = answers
@@ -118,6 +120,11 @@ class Method:
         """
         assert self._rendering is not None, "a method without a provider makes no requests"
         return self._rendering.render(self.by_name(params), params_raw, call)
+
+    def render_untouched(self, params_raw: bytes) -> HttpRequest | None:
+        """Return the request if nothing of it but the body differs from call to call, and that is the text itself; else None."""
+        assert self._rendering is not None, "a method without a provider makes no requests"
+        return self._rendering.untouched(params_raw)
 
     def render_lookup(self, params: object, call: CallInfo) -> HttpRequest:
         """Return the request that asks whether the call happened. Raises MappingError."""

@@ -61,7 +61,7 @@ class Rendering:
 
     __slots__ = (
         "_call_id_header", "_drop", "_empty", "_fixed", "_headers", "_json", "_key_header", "_may_type", "_needs_root", "_parts",
-        "_plain", "_prefix", "_typed", "_varies", "sends_params",
+        "_plain", "_prefix", "_typed", "_untouched", "_varies", "needs_params", "sends_params", "uses_key",
     )  # fmt: skip
 
     def __init__(self, spec: RequestSpec, parts: Parts) -> None:
@@ -84,6 +84,10 @@ class Rendering:
         self._may_type = not any(name.lower() == "content-type" for name, _ in parts.headers)
         content_type = CONTENT_TYPES.get(spec.encode) if self._may_type else None
         self._typed = (("Content-Type", content_type), *self._plain) if content_type else self._plain
+        self.uses_key = bool(spec.key_header) or parts.uses.key or parts.body_uses.key
+        passes = parts.body is None and self.sends_params and self._json and self._drop == frozenset()
+        self.needs_params = self._fixed is None or bool(self._headers) or not passes
+        self._untouched = (parts.method, self._fixed, self._typed) if self._fixed and passes and not self._varies else None
 
     @property
     def method(self) -> str:
@@ -118,6 +122,13 @@ class Rendering:
         if self._varies:
             headers += self._render_headers(params, call)
         return HttpRequest(self._parts.method, target, headers, body)
+
+    def untouched(self, params_raw: bytes) -> HttpRequest | None:
+        """Return the request where its body is the params' text and all else is the same for every call; None: use `render`."""
+        same = self._untouched
+        if same is None or not params_raw.startswith(b"{"):
+            return None
+        return HttpRequest(same[0], same[1], same[2], params_raw)
 
     def _render_body(
         self, params: dict[str, object], params_raw: bytes, root: dict[str, object]

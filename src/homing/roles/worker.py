@@ -90,13 +90,9 @@ class _Asking:
         start, remote = self._start, self._remote
         self._hands.running[start.call_id, start.number] = self
         try:
-            params = jsonrpc.decode_value(start.body) if start.body else None
-            key = self._method.provider_key(start.principal, start.key)
-            call = CallInfo(start.call_id.hex(), key, start.principal, start.attempt)
-            if start.lookup:
-                request = self._method.render_lookup(params, call)
-            else:
-                request = self._method.render(params, start.body, call)
+            request = None if start.lookup else self._method.render_untouched(start.body)
+            if request is None:
+                request = self._render(start)
             if remote.credentials is not None:
                 request = self._request = remote.credentials.apply(request)
             self.running = remote.edge.exchange(request, start.deadline, start.effect == "once" and not start.lookup, self.done)
@@ -106,6 +102,18 @@ class _Asking:
         except Exception as error:
             self._hands.fault(start.method, error)
             self._later(failure("internal_error", "The request could not be made.", executed="no", again=False))
+
+    def _render(self, start: Start) -> HttpRequest:
+        """The request, made from all that it depends on."""
+        method = self._method
+        text = start.body
+        key = method.provider_key(start.principal, start.key) if start.lookup or method.uses_key else ""
+        call = CallInfo(start.call_id.hex(), key, start.principal, start.attempt)
+        if start.lookup:
+            return method.render_lookup(jsonrpc.decode_value(text) if text else None, call)
+        if not method.needs_params and text.startswith(b"{"):
+            return method.render({}, text, call)
+        return method.render(jsonrpc.decode_value(text) if text else None, text, call)
 
     def _later(self, outcome: Outcome) -> None:
         self._hands.soon(lambda: self._finish(outcome, None))
