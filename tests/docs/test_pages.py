@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from tests.docs.pages import DOCS, ROOT, Block, all_blocks, anchors_of, blocks_o
 
 LANGUAGES = {"sh", "python", "js", "toml", "json", "text", "yaml", "nginx"}
 LINE_MAX = 140
+WRITTEN = {page for page in pages() if page.is_relative_to(DOCS)} - {DOCS / "README.md"}
 
 
 # links
@@ -55,13 +57,19 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         reached.add(page)
         paths = [urlsplit(link).path for link in links_of(page) if not urlsplit(link).scheme]
         left += [(page.parent / path).resolve() for path in paths if path]
-    unreached = {page for page in DOCS.rglob("*.md") if page != DOCS / "README.md"} - reached
-    assert {name_of(page) for page in unreached} == set()
+    assert {name_of(page) for page in WRITTEN - reached} == set()
 
 
 def test_the_index_lists_every_page() -> None:
     listed = {(DOCS / link).resolve() for link in links_of(DOCS / "README.md")}
-    assert listed == {page for page in DOCS.rglob("*.md") if page != DOCS / "README.md"}
+    assert listed == WRITTEN
+
+
+@pytest.mark.parametrize("picture", sorted((DOCS / "explanation").glob("*.svg")), ids=name_of)
+def test_a_picture_can_be_seen(picture: Path) -> None:
+    root = ET.parse(picture).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert {"width", "height", "viewBox"} <= set(root.attrib)
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if page.parent.name != "reference"], ids=name_of)
@@ -147,6 +155,19 @@ def test_the_http_page_has_every_status() -> None:
 def test_the_http_page_has_every_header() -> None:
     exposed = dict([rpc._EXPOSED])[b"Access-Control-Expose-Headers"].decode().split(", ")
     assert [name for name in exposed if f"| `{name}` |" not in HTTP] == []
+
+
+def test_the_limits_on_the_http_page_are_those_of_the_configuration() -> None:
+    made = (DOCS / "reference" / "configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z]+)\.((?:NAME\.)?)([a-z_.]+)` \| (`\S+`|none|on) \|", HTTP, re.MULTILINE)
+    assert len(rows) > 12
+    for section, named, key, default in rows:
+        part = made.partition(f"## `[{section}{named and '.NAME'}]`\n")[2].partition("\n## ")[0]
+        if default == "on":
+            assert f"| `{key}." in part
+        else:
+            shown = "" if default == "none" else f"{default} "
+            assert re.search(rf"^\| `{re.escape(key)}` \| [^|]+ \| {re.escape(shown)}\|", part, re.MULTILINE), f"{section}.{key}"
 
 
 def test_the_python_page_has_every_signature() -> None:
