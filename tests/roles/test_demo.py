@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from homing import AsyncClient, CallError, OutcomeUnknown
-from homing.config import ConfigError
+from homing.config import ConfigError, usable
 from homing.roles.demo import DemoProvider, demo_config, read_demo, start_demo
 from homing.roles.serve import Process
 from homing.telemetry import Log
@@ -113,8 +113,7 @@ def test_its_configuration_is_a_good_example() -> None:
     assert [problem for problem in reading.problems if not problem.warning] == []
     assert set(reading.methods) == {f"demo.{name}" for name in ["echo", "slow", "flaky", "charge", "lost", "found", "ledger"]}
     assert "[providers.demo]" in demo_config()
+    wrong = read_demo(1, listen="nowhere")
     with pytest.raises(ConfigError):
-        from homing.config import usable
-
-        usable(read_demo(1, listen="nowhere"))
+        usable(wrong)
     assert json.dumps(sorted(reading.methods))

@@ -83,7 +83,8 @@ def test_a_token_is_fetched_once_for_all_and_renewed_once_when_it_is_refused(tmp
             return Answer(status=401)
         return Answer(body=asked.headers["authorization"])
 
-    auth = '{ type = "oauth2_client_credentials", token_url = "{provider}/token", client_id = "me", client_secret = "s", scopes = ["a", "b"] }'
+    auth = '{ type = "oauth2_client_credentials", token_url = "{provider}/token", client_id = "me", SCOPES client_secret = "s" }'
+    auth = auth.replace("SCOPES", 'scopes = ["a", "b"],')
     with Serving(HOUSE.replace("AUTH", auth), tmp_path, provide) as homing:
         results: list[object] = []
         callers = [threading.Thread(target=lambda: results.append(homing.call("a.b").result)) for _ in range(5)]

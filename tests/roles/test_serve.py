@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.running import Running
 from tests.serving import Answer, Asked, Serving
 
 HOUSE = """
@@ -83,3 +84,12 @@ def test_the_command_listens_answers_and_leaves_with_0(number: signal.Signals, t
     process.send_signal(number)
     assert process.wait(10) == 0
     process.stderr.close()
+
+
+def test_the_first_line_says_which_ports_the_system_chose(tmp_path: Path) -> None:
+    (tmp_path / "homing.toml").write_text('[gateway]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n')
+    with Running(tmp_path) as homing:
+        assert homing.request("GET", "/livez").status == 200
+        assert homing.request("GET", "/readyz", port=homing.admin_port).status == 200
+        homing.terminate()
+        assert homing.wait() == 0

@@ -1,0 +1,142 @@
+"""`make bench`: everything in one run, a table on the terminal, results as JSON and an SVG chart in docs/bench/.
+
+python -m bench [--seconds 5] [--quick]
+"""
+
+import argparse
+import contextlib
+import datetime as dt
+import os
+import platform
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from bench import chart, load, programs
+from bench.load import Held, Measure
+from bench.machines import handles
+
+ROOT = Path(__file__).parent.parent
+CONNECTIONS = (1, 64, 512)
+HELD_CALLS = 9000
+
+
+class Results(msgspec.Struct):
+    """One run."""
+
+    when: str
+    machine: str
+    python: str
+    seconds: float
+    rates: list[Measure]
+    held: list[Held]
+    start_s: dict[str, float]
+    handle_us: dict[str, float]
+    ratios: dict[str, float]
+
+
+def rates(seconds: float, results: Results) -> None:
+    """Calls a second of each program, one after the other before the same provider."""
+    folder = load.folder()
+    with programs.nginx(folder / "provider", core=programs.LOAD_CORE) as provider:
+        peers = [
+            lambda: programs.homing(folder / "homing", provider.url),
+            lambda: programs.fastapi("aiohttp", provider.url),
+            lambda: programs.fastapi("httpx", provider.url),
+            lambda: programs.nginx(folder / "proxy", core=programs.PROGRAM_CORE, upstream=provider.port),
+        ]
+        for number, peer in enumerate(peers):
+            with peer() as program:
+                program.name = "nginx as a plain proxy" if number == 3 else program.name
+                results.start_s[program.name] = round(program.start_s, 3)
+                load.wrk(program, 64, min(2.0, seconds))
+                for connections in CONNECTIONS:
+                    measure = load.wrk(program, connections, seconds)
+                    results.rates.append(measure)
+                    say(measure)
+        direct = load.wrk(msgspec.structs.replace(provider, name="the provider itself"), 1, seconds)
+        results.rates.append(direct)
+        say(direct)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def held(calls: int, results: Results) -> None:
+    """Memory of calls that wait, for homing and the quicker peer."""
+    folder = load.folder()
+    for make in (programs.homing, lambda _, url: programs.fastapi("aiohttp", url)):
+        port = programs.free_port()
+        with make(folder / "homing", f"http://127.0.0.1:{port}") as program:
+            measure = load.held(program, port, calls)
+            results.held.append(measure)
+            print(f"{measure.program:24} {measure.kb_per_call:8.1f} KB a held call, {measure.calls} held", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def say(measure: Measure) -> None:
+    """A line of the table."""
+    print(
+        f"{measure.program:24} {measure.connections:4} connections {measure.calls_per_s:9.0f} calls/s {measure.cpu_us_per_call:8.1f} µs CPU "
+        f"p50 {measure.p50_ms:8.2f} ms p99 {measure.p99_ms:8.2f} ms" + (f"  {measure.errors} ERRORS" if measure.errors else ""),
+        flush=True,
+    )
+
+
+def ratios(results: Results) -> dict[str, float]:
+    """What counts: how homing stands to its peers in this run."""
+    rate = {(each.program, each.connections): each for each in results.rates}
+    ours = rate["homing", 64]
+    direct = rate["the provider itself", 1]
+    best = max((rate["homing", connections] for connections in CONNECTIONS), key=lambda each: each.calls_per_s)
+    return {
+        "calls/s, best": round(best.calls_per_s),
+        "times FastAPI + aiohttp": round(ours.calls_per_s / rate["FastAPI + aiohttp", 64].calls_per_s, 2),
+        "times FastAPI + httpx": round(ours.calls_per_s / rate["FastAPI + httpx", 64].calls_per_s, 2),
+        "share of nginx as a plain proxy": round(ours.calls_per_s / rate["nginx as a plain proxy", 64].calls_per_s, 3),
+        "ms added at one connection": round(rate["homing", 1].p50_ms - direct.p50_ms, 3),
+    }
+
+
+def main() -> None:
+    """Run it all."""
+    options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    options.add_argument("--seconds", type=float, default=5.0, help="each run of wrk")
+    options.add_argument("--quick", action="store_true", help="short runs and fewer held calls; nothing is kept")
+    options.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
+    given = options.parse_args()
+    for program in ("wrk", "nginx", "taskset"):
+        if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin") is None:
+            raise SystemExit(f"{program} is needed: apt-get install {program if program != 'taskset' else 'util-linux'}")
+    seconds = 1.0 if given.quick else given.seconds
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}"
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    results = Results(now, machine, platform.python_version(), seconds, [], [], {}, {}, {})
+    began = time.monotonic()
+    rates(seconds, results)
+    held(1000 if given.quick else HELD_CALLS, results)
+    results.handle_us = handles(2000 if given.quick else 20_000)
+    print("machines, µs a handle: " + ", ".join(f"{name} {taken}" for name, taken in results.handle_us.items()))
+    results.ratios = ratios(results)
+    for name, value in results.ratios.items():
+        print(f"{name:36} {value}")
+    print(f"took {time.monotonic() - began:.0f} s")
+    if given.quick:
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+    (given.out / "rates.svg").write_text(chart.rates(results.rates))
+    chart.fill_table(ROOT / "README.md", results.rates, results.held, results.ratios, machine)
+    print(f"kept in {given.out}")
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return "unknown processor"
+
+
+if __name__ == "__main__":
+    main()
