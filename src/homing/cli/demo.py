@@ -51,6 +51,7 @@ def words(process: Process, provider_port: int) -> str:
 async def demo(log: Log, listen: str | None, admin: str | None) -> None:
     """Runs until it is told to stop."""
     process, provider = await start_demo(log, listen=listen, admin=admin)
+    process.heed_signals()
     click.echo(words(process, provider.port))
     await process.run()
     await provider.listener.close(0.2)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping
 
+import msgspec
 import uvloop
 
 from homing.config import Config
@@ -90,10 +91,13 @@ class Process:
         self.port = await self.listener.start(listen.host, listen.port, tls=context)
         self.admin_port = await self.admin.listener.start(admin.host, admin.port)
 
-    async def run(self) -> None:
-        """Until SIGTERM or SIGINT; a second one hurries."""
+    def heed_signals(self) -> None:
+        """From now on SIGTERM or SIGINT lets `run` end; a second one hurries."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop_soon)
+
+    async def run(self) -> None:
+        """Until something says `stop_soon`."""
         await self.stopping.wait()
         await self.stop()
 
@@ -264,6 +268,9 @@ def new_loop() -> asyncio.AbstractEventLoop:
 async def serve(config: Config, methods: Mapping[str, Method], log: Log) -> None:
     """`homing serve`, on a loop that runs already."""
     process = Process(config, methods, log=log)
+    process.heed_signals()
     await process.start()
-    log.event("listening", f"homing listens on {config.gateway.listen}, admin on {config.admin.listen}.", methods=len(methods))
+    listen = msgspec.structs.replace(config.gateway.listen, port=process.port)  # the bound ones, for 0 is any
+    admin = msgspec.structs.replace(config.admin.listen, port=process.admin_port)
+    log.event("listening", f"homing listens on {listen}, admin on {admin}.", methods=len(methods))
     await process.run()
