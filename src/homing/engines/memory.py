@@ -41,6 +41,9 @@ class Memory:
         """Take a machine out and tell the others; what was on its way to it is lost."""
         del self._machines[address]
         del self._rooms[address]
+        kept = [entry for entry in self._queue if entry[0] != address]
+        self._queue.clear()
+        self._queue.extend(kept)
         for other in list(self._machines):
             self.feed(other, PeerLost(address), now)
 
