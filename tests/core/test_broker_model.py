@@ -1,0 +1,191 @@
+"""The broker against anybody who says anything: its tables agree, its limits hold, nothing is given twice, nothing stays behind."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from homing.core.broker import Broker, BrokerLimits
+from homing.core.machine import Event, PeerLost, Received, Send, Tick
+from homing.core.messages import (
+    Cancel,
+    Claim,
+    Deny,
+    Disconnect,
+    Final,
+    Grant,
+    Heartbeat,
+    Hello,
+    Lost,
+    LostSeen,
+    Message,
+    Ready,
+    Reject,
+    Release,
+    Request,
+    Settled,
+)
+from tests.core.people import BROKER_LIFE, GATEWAY, OK, ONE, OTHER_GATEWAY, TWO, W1, W2, G, call_id, request
+from tests.core.test_broker import G2, consistent
+
+THREE = b"worker-life-3rd!"
+CALLS = [call_id(number, life) for life in (GATEWAY, OTHER_GATEWAY) for number in range(4)]
+GATEWAYS = {G: GATEWAY, G2: OTHER_GATEWAY}
+
+calls = st.sampled_from(CALLS)
+lives = st.sampled_from([ONE, TWO, THREE])
+worker_peers = st.sampled_from([W1, W2])
+claims = st.integers(1, 3)
+services = st.sampled_from(["acme", "bank"])
+counts = st.integers(0, 6)
+
+
+class BrokerModel(RuleBasedStateMachine):
+    """Two connections of gateways and two of workers, on which three lives come and go."""
+
+    @initialize(
+        heartbeat_s=st.sampled_from([0.0, 1.0]),
+        queue_length_max=st.sampled_from([1, 3, 100]),
+        bytes_max=st.sampled_from([40, 10_000]),
+    )
+    def begin(self, heartbeat_s: float, queue_length_max: int, bytes_max: int) -> None:
+        limits = BrokerLimits(queue_length_max=queue_length_max, held_bytes_max=bytes_max, no_worker_after_s=2.0)
+        self.broker = Broker(BROKER_LIFE, limits, heartbeat_s=heartbeat_s)
+        self.now = 0.0
+        for peer, life in GATEWAYS.items():
+            self.hear(peer, Hello(life))
+
+    def feed(self, event: Event) -> None:
+        actions = self.broker.handle(event, self.now)
+        consistent(self.broker)
+        given: set[bytes] = set()
+        for action in actions:
+            assert isinstance(action, Send)
+            self.sent(action.peer, action.message, given)
+        due = self.broker.next_deadline()
+        assert due is None or not isinstance(event, Tick) or due > self.now
+
+    def sent(self, peer: bytes, message: Message, given: set[bytes]) -> None:
+        if isinstance(message, Request):
+            copy = self.broker._copies[message.call_id]
+            worker = self.broker._workers[copy.life]
+            assert (worker.peer, worker.gone) == (peer, False)
+            assert message.call_id not in given, "given twice in one turn"
+            given.add(message.call_id)
+            held = len(worker.held[message.service])
+            assert held + len(worker.strays) <= worker.services[message.service], "credit is exceeded"
+            assert copy.life not in copy.refused_by
+            assert message.remaining_ms >= 0
+        elif isinstance(message, Reject):
+            assert peer in GATEWAYS
+            assert message.kind == "refused"
+            assert message.call_id not in self.broker._copies
+        elif isinstance(message, Lost):
+            assert peer in GATEWAYS
+        else:
+            assert isinstance(message, Claim | Final | Release | Grant | Deny | Settled | Cancel | Heartbeat | Disconnect)
+
+    def hear(self, peer: bytes, message: Message) -> None:
+        self.feed(Received(peer, message))
+
+    # Gateways
+
+    @rule(
+        call=calls,
+        service=services,
+        principal=st.sampled_from(["a", "b"]),
+        remaining_ms=st.sampled_from([0, 300, 3000]),
+        size=counts,
+    )
+    def ask(self, call: bytes, service: str, principal: str, remaining_ms: int, size: int) -> None:
+        peer = G if call in CALLS[:4] else G2
+        self.hear(peer, request(call, service=service, principal=principal, remaining_ms=remaining_ms, body=b"x" * (size * 4)))
+
+    @rule(call=calls)
+    def cancel(self, call: bytes) -> None:
+        self.hear(G, Cancel(call))
+
+    @rule(call=calls, life=lives, claim=claims, grant=st.booleans())
+    def answer(self, call: bytes, life: bytes, claim: int, grant: bool) -> None:
+        self.hear(G, Grant(call, life, claim, 100) if grant else Deny(call, life, claim))
+
+    @rule(call=calls, life=lives)
+    def settled(self, call: bytes, life: bytes) -> None:
+        self.hear(G, Settled(life, (call,)))
+
+    @rule(call=calls, life=lives, claim=claims)
+    def lost_seen(self, call: bytes, life: bytes, claim: int) -> None:
+        self.hear(G, LostSeen(call, life, claim))
+
+    @rule(peer=st.sampled_from([G, G2]), life=st.sampled_from([GATEWAY, OTHER_GATEWAY]))
+    def hello(self, peer: bytes, life: bytes) -> None:
+        self.hear(peer, Hello(life))
+
+    # Workers
+
+    @rule(peer=worker_peers, life=lives, acme=st.integers(0, 2), bank=st.integers(0, 1), offers=st.integers(0, 3))
+    def ready(self, peer: bytes, life: bytes, acme: int, bank: int, offers: int) -> None:
+        offered = {name: credit for name, credit, bit in (("acme", acme, 1), ("bank", bank, 2)) if offers & bit}
+        self.hear(peer, Ready(life, offered, 1000))
+
+    @precondition(lambda self: self.broker._worker_at)
+    @rule(which=st.integers(0, 9), kind=st.sampled_from([Claim, Release, "final"]), claim=claims, data=st.data())
+    def of_present_worker(self, which: int, kind: type | str, claim: int, data: st.DataObject) -> None:
+        """What a worker may well say: about a call it was given, if any."""
+        peer, worker = sorted(self.broker._worker_at.items())[which % len(self.broker._worker_at)]
+        mine = sorted(call for held in worker.held.values() for call in held) or CALLS
+        call = data.draw(st.sampled_from(mine))
+        self.hear(peer, Final(call, worker.life, claim, OK) if kind == "final" else kind(call, worker.life, claim))
+
+    @rule(peer=worker_peers, call=calls, kind=st.sampled_from(["again", "drop", "refused"]))
+    def reject(self, peer: bytes, call: bytes, kind: str) -> None:
+        self.hear(peer, Reject(call, kind, "circuit_open"))
+
+    @rule(peer=worker_peers, call=calls, life=lives, claim=claims, kind=st.sampled_from([Claim, Release]))
+    def of_anybody(self, peer: bytes, call: bytes, life: bytes, claim: int, kind: type) -> None:
+        self.hear(peer, kind(call, life, claim))
+
+    @rule(peer=st.sampled_from([W1, W2, G]))
+    def disconnect(self, peer: bytes) -> None:
+        self.hear(peer, Disconnect())
+
+    @rule(
+        peer=st.sampled_from([W1, W2, G]),
+        life=st.sampled_from([ONE, TWO, GATEWAY]),
+        sent=counts,
+        received=counts,
+        gap=st.booleans(),
+        listed=st.none() | st.lists(calls, max_size=3, unique=True),
+    )
+    def heartbeat(self, peer: bytes, life: bytes, sent: int, received: int, gap: bool, listed: list[bytes] | None) -> None:
+        in_flight = None if listed is None else tuple(listed)
+        beat = Heartbeat(life=life, peer_life=BROKER_LIFE, sent=sent, received=received, gap=gap, in_flight=in_flight)
+        self.hear(peer, beat)
+
+    # Time and loss
+
+    @rule(peer=st.sampled_from([W1, W2, G, G2]))
+    def peer_lost(self, peer: bytes) -> None:
+        self.feed(PeerLost(peer))
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 4.0]))
+    def time_passes(self, seconds: float) -> None:
+        until = self.now + seconds
+        while (due := self.broker.next_deadline()) is not None and due <= until:
+            self.now = max(self.now, due)
+            self.feed(Tick())
+        self.now = until
+
+    def teardown(self) -> None:
+        if hasattr(self, "broker"):
+            for peer in (W1, W2, G, G2):
+                self.feed(PeerLost(peer))
+            self.time_passes(60.0)
+            broker = self.broker
+            assert (len(broker), broker.held_bytes) == (0, 0)
+            assert not any((broker._workers, broker._worker_at, broker._gateways, broker._gateway_at, broker._losses))
+            assert not broker._links.peers
+            assert broker.next_deadline() is None
+
+
+BrokerModel.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
+TestBrokerModel = BrokerModel.TestCase
