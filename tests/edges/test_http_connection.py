@@ -10,6 +10,7 @@ from homing.edges.http_head import ListenerLimits
 from tests.edges.corpus import BAD, GOOD, Case
 from tests.edges.lines import TEXT, Line, echo, post
 
+LIMITS = ListenerLimits(header_timeout_s=10, body_timeout_s=30, idle_timeout_s=75, write_timeout_s=10)
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -178,6 +179,21 @@ def test_a_body_is_asked_for_after_the_answers_before_it() -> None:
     assert [answer.status for answer in line.answers] == [200]
 
 
+def test_the_time_for_a_body_begins_when_it_is_asked_for_or_comes() -> None:
+    line = Line(LIMITS).feed(post(b"1") + OFFER)
+    line.pass_time(100)
+    line.exchanges[0].answer(200, TEXT, b"")
+    assert [answer.status for answer in line.answers] == [200, 100]
+    line.pass_time(29)
+    assert line.statuses == [200]
+    line.pass_time(1)
+    assert line.statuses == [200, 408]
+    line = Line(LIMITS).feed(post(b"1") + OFFER, b"a")
+    line.pass_time(30)
+    line.exchanges[0].answer(200, TEXT, b"")
+    assert line.statuses == [200, 408]
+
+
 def test_an_offer_that_is_refused_is_never_asked_for() -> None:
     line = Line().feed(OFFER.replace(b"3", b"1048577"))
     assert [answer.status for answer in line.answers] == [413]
@@ -214,8 +230,6 @@ def test_a_screen_that_raises_costs_its_connection_only() -> None:
 
 
 # ---- time ----
-
-LIMITS = ListenerLimits(header_timeout_s=10, body_timeout_s=30, idle_timeout_s=75, write_timeout_s=10)
 
 
 def test_an_idle_connection_is_closed_without_a_word() -> None:
@@ -338,6 +352,16 @@ def test_a_head_that_cannot_be_held_is_refused() -> None:
     line = Line(ListenerLimits(held_bytes_max=100)).feed(b"POST / HTTP/1.1\r\nX: " + b"x" * 100)
     assert line.statuses == [503]
     assert line.held == 0
+
+
+def test_bytes_that_waited_are_not_counted_twice_when_their_turn_comes() -> None:
+    line = Line(ListenerLimits(held_bytes_max=1200)).feed(post(b"") * PIPELINE_MAX)
+    line.feed(post(b"y" * 1000))
+    assert line.held > 1000
+    line.exchanges[0].answer(200, TEXT, b"")
+    line.loop.turn()
+    assert len(line.exchanges) == PIPELINE_MAX + 1
+    assert line.held == 1000
 
 
 def test_where_too_much_is_held_nobody_reads_ahead() -> None:

@@ -115,15 +115,20 @@ def test_an_answer_to_a_transport_that_has_broken_goes_nowhere() -> None:
     assert line.held == 0
 
 
-def test_what_was_written_is_flushed_for_a_while_after_a_hang_up() -> None:
+@pytest.mark.parametrize("how", ["eof", "close"])
+def test_what_was_written_before_the_end_is_flushed_as_long_as_it_is_read(how: str) -> None:
     line = Line(LIMITS, reply=echo)
     line.transport.room = 10
     line.feed(post(b"x" * 1000))
-    line.connection.eof_received()
-    line.pass_time(9)
-    assert not line.transport.aborted
-    line.transport.read_by_caller(5)
-    line.pass_time(2)
+    if how == "eof":
+        line.connection.eof_received()
+    else:
+        line.connection.close()
+    for _ in range(3):
+        line.transport.read_by_caller(5)
+        line.pass_time(10)
+        assert not line.transport.aborted
+    line.pass_time(10)
     assert line.transport.aborted
     assert line.held == 0
 
@@ -151,16 +156,18 @@ def test_who_reads_slowly_is_waited_for() -> None:
     line = Line(LIMITS, reply=echo)
     line.transport.room = 100
     line.feed(post(b"x" * 1000))
-    for _ in range(5):
+    for _ in range(20):  # longer than a connection may idle
         line.transport.read_by_caller(10)
         line.pass_time(9.9)
         line.pass_time(0.1)
-    assert not line.transport.aborted
+    assert not line.over
     line.transport.read_by_caller()
     assert line.statuses == [200]
     assert line.held == 0
-    line.pass_time(20)
+    line.pass_time(74)
     assert not line.over
+    line.pass_time(1)
+    assert line.transport.closing
 
 
 def test_no_further_request_is_read_while_the_caller_does_not_read() -> None:

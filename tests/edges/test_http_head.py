@@ -7,6 +7,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homing.edges import http_head
 from homing.edges.http_head import (
     CHUNKED,
     REQUEST_LINE_BYTES_MAX,
@@ -122,6 +123,31 @@ def test_a_chunked_body_announces_no_length() -> None:
 def test_a_limit_that_is_hit_is_named(limits: ListenerLimits, lines: list[bytes], status: int, limit: str) -> None:
     refusal = refused(b"POST /rpc HTTP/1.1", b"Host: a", *lines, limits=limits)
     assert (refusal.status, refusal.limit) == (status, limit)
+
+
+def test_a_length_may_have_any_number_of_leading_zeros() -> None:
+    assert parsed(b"POST / HTTP/1.1", b"Host: a", b"Content-Length: " + b"0" * 6000 + b"5").length == 5
+    assert parsed(b"POST / HTTP/1.1", b"Host: a", b"Content-Length: " + b"0" * 6000).length == 0
+    assert refused(b"POST / HTTP/1.1", b"Host: a", b"Content-Length: " + b"0" * 6000 + b"9" * 19).status == 413
+
+
+class Lenient(HttpRequestParser):
+    """llhttp with every strictness it can be talked out of."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(*[True] * 10)
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if b"\r\n\r\n" in case.data], ids=lambda case: case.name)
+def test_the_guards_do_not_lean_on_llhttp(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = case.data[: case.data.index(b"\r\n\r\n") + 4]
+    strict = parse_head(raw, LIMITS)
+    monkeypatch.setattr(http_head, "HttpRequestParser", Lenient)
+    lenient = parse_head(raw, LIMITS)
+    assert isinstance(lenient, Refusal) is isinstance(strict, Refusal)
+    if isinstance(lenient, Refusal):
+        assert lenient.status == case.statuses[0]
 
 
 def test_what_is_just_within_the_limits_passes() -> None:

@@ -1,6 +1,7 @@
 """The listener: HTTP/1.1 for many thousand callers who wait. It knows HTTP and nothing of what is called."""
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from homing.edges.http_reply import Fields, date_line
 __all__ = ["Exchange", "Fields", "Listener", "ListenerLimits", "tls_context"]
 
 BACKLOG = 2048  # connections the kernel keeps until they are accepted; it has a bound of its own
+ABORT_S = 1.0  # a transport that was aborted says so within a turn of the loop
 SWEEP_S_MAX = 0.5
 SWEEP_S_MIN = 0.005
 
@@ -93,7 +95,8 @@ class Listener(Shared):
             except TimeoutError:
                 for connection in list(self.callers):
                     connection.reset()
-                await self._empty.wait()  # an aborted transport says so within a turn of the loop
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._empty.wait(), ABORT_S)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,7 +1,6 @@
 """One caller's connection: segments in, exchanges out. This half reads; `http_exchange.py` has the half that answers."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, cast
 
 from homing.edges.http_chunks import ChunkedBody, Refused
@@ -18,7 +17,7 @@ from homing.edges.http_exchange import (
     Exchange,
     Shared,
 )
-from homing.edges.http_head import CHUNKED, REQUEST_LINE_BYTES_MAX, Head, Refusal, examine, parse_head
+from homing.edges.http_head import CHUNKED, REQUEST_LINE_BYTES_MAX, Head, Refusal, examine, match_head, parse_head
 
 READ_AHEAD_BYTES_MAX: Final = 64 << 10  # so much may wait before reading pauses, for who does not read sees no hang-up either
 DISCARD_BYTES_MAX: Final = 8 << 20
@@ -72,6 +71,7 @@ class Connection(AnsweringConnection):
     def eof_received(self) -> None:
         """End of file is a hang-up, half-closed or not. The transport closes itself once what was written has left."""
         self.hang_up()
+        self.unsent = self.transport.get_write_buffer_size()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.hang_up()
@@ -80,9 +80,7 @@ class Connection(AnsweringConnection):
     def sweep(self, now: float) -> None:
         if self.write_deadline <= now:
             self.write_deadline = NEVER
-            if self.state == CLOSED:
-                self.reset()
-            elif self.paused:
+            if self.state == CLOSED or self.paused:
                 self.examine_stall(now)
             elif self.pending:
                 self.beat(now)
@@ -106,9 +104,13 @@ class Connection(AnsweringConnection):
 
     def _read(self, data: bytes | bytearray, old: int) -> None:
         """Read what has come; the first `old` bytes are known to hold no whole head."""
+        limits = self.shared.limits
         out: list[bytes] = []
         self.out = out
         self.blocked = False
+        if self.buffered:
+            self.hold(-self.buffered)  # until it is clear what of it is kept
+            self.buffered = 0
         start, size = 0, len(data)
         while start < size:
             if self.state == HEAD:
@@ -118,6 +120,11 @@ class Connection(AnsweringConnection):
                 if self.paused or len(self.pending) >= PIPELINE_MAX:
                     self.blocked = True
                     break
+                neat = match_head(data, start) if start >= old else None
+                if neat is not None:
+                    raw = neat[0]
+                    start = self._read_head(parse_head(raw, limits, neat), raw, data, neat.end())
+                    continue
                 if data[start] == 13 and not self.emptied:
                     if start + 1 == size:
                         break
@@ -129,7 +136,8 @@ class Connection(AnsweringConnection):
                 if end < 4:
                     self._read_part(data, start, old)
                     break
-                start = self._read_head(bytes(data[start:end]), data, end)
+                raw = bytes(data[start:end])
+                start = self._read_head(parse_head(raw, limits), raw, data, end)
             elif self.state == BODY:
                 start = self._read_content(data, start)
             elif self.state == CHUNKS:
@@ -138,12 +146,13 @@ class Connection(AnsweringConnection):
                 break
         if start < size or self.buffer:
             self._keep(data, start if self.state == HEAD else size)
-        if self.state == HEAD and start >= size:
-            self.read_deadline = NEVER if self.pending else self.shared.loop.time() + self.shared.limits.idle_timeout_s
         if out:
             self.write(out)
         self.out = None
-        self.proceed()
+        if self.state == HEAD and start >= size:
+            self.rest()
+        if self.pending or self.state != HEAD or self.blocked or self.shared.closing:
+            self.proceed()
 
     def _read_part(self, data: bytes | bytearray, start: int, old: int) -> None:
         """A head that has not come to its end: is it wrong already? Looked at when it could have become so."""
@@ -154,14 +163,13 @@ class Connection(AnsweringConnection):
             if refusal is not None:
                 self._refuse(refusal)
 
-    def _read_head(self, raw: bytes, data: bytes | bytearray, start: int) -> int:
+    def _read_head(self, head: Head | Refusal, raw: bytes, data: bytes | bytearray, start: int) -> int:
         """A whole head, and of its body what is there already. Returns where the next message begins, or this one goes on."""
-        shared = self.shared
         self.emptied = False
-        head = parse_head(raw, shared.limits)
         if isinstance(head, Refusal):
             self._refuse(head, headless=raw.startswith(b"HEAD "))
             return len(data)
+        shared = self.shared
         exchange = Exchange(self, head, raw)
         length = head.length
         if length == 0:
@@ -173,13 +181,14 @@ class Connection(AnsweringConnection):
         if 0 < length <= len(data) - start:
             exchange.body = bytes(data[start : start + length])
             exchange.held = length
-            self.hold(length)
+            self.held += length
+            shared.held_bytes += length
             self._dispatch(exchange)
             return start + length
         if head.expects and start == len(data) and not self._continue(exchange):
             return start
         self.current = exchange
-        self.read_deadline = shared.loop.time() + shared.limits.body_timeout_s
+        self.await_body()
         if length == CHUNKED:
             self.chunks = ChunkedBody(shared.limits)
             self.state = CHUNKS
@@ -196,11 +205,14 @@ class Connection(AnsweringConnection):
             self.pending.append(exchange)
             keep, exchange.keep = exchange.keep, False
             self.state = LAST
-            if self._ask(screen, exchange):
+            try:
+                refused = screen(exchange)
+            except Exception as error:
+                self._fail(error)
+                return False
+            if refused:
                 self.shared.requests += 1
                 self.refused = True
-                return False
-            if self.state == CLOSED:  # it raised
                 return False
             self.pending.pop()
             self.state = HEAD
@@ -212,7 +224,8 @@ class Connection(AnsweringConnection):
         content, exchange, shared = self.content, self.current, self.shared
         assert content is not None
         assert exchange is not None
-        self.continues = False
+        if self.continues:
+            self.await_body(anyway=True)
         end = min(start + self.left, len(data))
         content += data[start:end]
         self.left -= end - start
@@ -228,7 +241,8 @@ class Connection(AnsweringConnection):
         chunks, exchange, shared = self.chunks, self.current, self.shared
         assert chunks is not None
         assert exchange is not None
-        self.continues = False
+        if self.continues:
+            self.await_body(anyway=True)
         before = len(chunks.content)
         refusal = None
         try:
@@ -260,18 +274,17 @@ class Connection(AnsweringConnection):
             self.state = LAST
         self.pending.append(exchange)
         shared.requests += 1
-        self._ask(shared.answer, exchange)
+        try:
+            shared.answer(exchange)
+        except Exception as error:
+            self._fail(error)
         if exchange.reply is None:
             exchange.slim()
 
-    def _ask(self, somebody: Callable[[Exchange], bool | None], exchange: Exchange) -> bool | None:
-        try:
-            return somebody(exchange)
-        except Exception as error:
-            # Nobody knows how far it came, so no answer would be true: a lost connection is what says so.
-            self.report(error)
-            self.reset()
-            return None
+    def _fail(self, error: Exception) -> None:
+        """Nobody knows how far the answer came, so that none would be true: a lost connection is what says so."""
+        self.report(error)
+        self.reset()
 
     def _refuse(self, refusal: Refusal, *, headless: bool = False) -> None:
         """HTTP's own no. Where its request ends is not known or not waited for, so it is the connection's last."""
@@ -298,9 +311,9 @@ class Connection(AnsweringConnection):
                 self.read_deadline = shared.loop.time() + shared.limits.header_timeout_s
             self.buffer = data if isinstance(data, bytearray) else bytearray(data)
             del self.buffer[:start]
-        if len(self.buffer) != self.buffered:
-            self.hold(len(self.buffer) - self.buffered)
+        if self.buffer:
             self.buffered = len(self.buffer)
+            self.hold(self.buffered)
             full = shared.held_bytes > shared.limits.held_bytes_max
             if not self.blocked:
                 if full:

@@ -13,7 +13,16 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from homing.edges.http_head import Head, ListenerLimits, Version, fields_of
-from homing.edges.http_reply import CONTINUE, HEARTBEAT, JOINED_BYTES_MAX, Fields, compose, compose_chunked_head, compose_chunks
+from homing.edges.http_reply import (
+    CONTINUE,
+    HEARTBEAT,
+    JOINED_BYTES_MAX,
+    Fields,
+    Reply,
+    compose,
+    compose_chunked_head,
+    compose_chunks,
+)
 
 PIPELINE_MAX: Final = 16  # requests of one connection that are open at once; more wait unread
 LINGER_S: Final = 2.0
@@ -47,7 +56,7 @@ class Exchange:
         self.held = 0  # bytes that count as held: of the body, later of an answer whose turn has not come
         self.abandoned: Callable[[], None] | None = None  # called once if the caller is gone before answer()
         self.gone = False
-        self.reply: tuple[int, Fields, bytes] | None = None
+        self.reply: Reply | None = None
         self.beat_at = NEVER
         self.beat_headers: Fields = ()
         self.beating = False  # the head has left with the first heartbeat
@@ -84,6 +93,15 @@ class Exchange:
         if self.reply is not None:
             raise RuntimeError("this exchange has been answered")
         self.reply = (status, headers, body)
+        self.abandoned = None
+        if not self.gone:
+            self.connection.answered(self)
+
+    def answer_ok(self, lines: bytes, body: bytes) -> None:
+        """Answer with 200, as `answer` does; `lines` are the header fields as they are to be written, each with its CR LF."""
+        if self.reply is not None:
+            raise RuntimeError("this exchange has been answered")
+        self.reply = (200, lines, body)
         self.abandoned = None
         if not self.gone:
             self.connection.answered(self)
@@ -171,6 +189,7 @@ class AnsweringConnection(asyncio.Protocol):
         """Between requests: nothing is open and nothing has begun."""
         raise NotImplementedError
 
+    @abstractmethod
     def sweep(self, now: float) -> None:
         """A deadline has passed."""
         raise NotImplementedError
@@ -193,7 +212,8 @@ class AnsweringConnection(asyncio.Protocol):
         """It has its answer. If it is its turn, that leaves, and with it the answers that waited for it."""
         count = exchange.held
         if count:
-            self.hold(-count)
+            self.held -= count
+            self.shared.held_bytes -= count
             exchange.held = 0
             exchange.body = b""
         out = self.out
@@ -208,7 +228,7 @@ class AnsweringConnection(asyncio.Protocol):
             self.compose(out)
             self.write(out)
             if self.quiet():
-                self.read_deadline = self.shared.loop.time() + self.shared.limits.idle_timeout_s
+                self.rest()
             self.proceed()
 
     def compose(self, out: list[bytes]) -> None:
@@ -255,12 +275,25 @@ class AnsweringConnection(asyncio.Protocol):
         elif self.pending:
             self.schedule_heartbeat()
         elif self.continues:
-            self.continues = False
             self.write([CONTINUE])
+            self.await_body(anyway=True)
         elif self.shared.closing and self.quiet():
             self.close()
         if self.blocked and not self.paused and len(self.pending) < PIPELINE_MAX:
             self.shared.loop.call_soon(self.resume)  # not at once: whoever answers is in the middle of something
+
+    def rest(self) -> None:
+        """Between requests time runs against the caller only while it is the caller's turn."""
+        if self.pending or self.paused:
+            self.read_deadline = NEVER
+        else:
+            self.read_deadline = self.shared.loop.time() + self.shared.limits.idle_timeout_s
+
+    def await_body(self, *, anyway: bool = False) -> None:
+        """Time for the body runs once it has been asked for, if it waits for that, or comes `anyway`."""
+        if anyway:
+            self.continues = False
+        self.read_deadline = NEVER if self.continues else self.shared.loop.time() + self.shared.limits.body_timeout_s
 
     def schedule_heartbeat(self) -> None:
         """Only the exchange whose turn it is may write; while the caller does not read, nobody."""
@@ -297,13 +330,16 @@ class AnsweringConnection(asyncio.Protocol):
         self.schedule_heartbeat()
         if self.state == LINGER:
             self.read_deadline = self.shared.loop.time() + LINGER_S
+        elif self.quiet():
+            self.rest()
         elif self.blocked and self.out is None:
             self.resume()
 
     def examine_stall(self, now: float) -> None:
         size = self.transport.get_write_buffer_size()
         if size < self.unsent:
-            self.hold(size - self.unsent)
+            if self.state != CLOSED:  # nothing counts as held after the end
+                self.hold(size - self.unsent)
             self.unsent = size
             self.write_deadline = now + self.shared.limits.write_timeout_s
         else:
@@ -329,6 +365,7 @@ class AnsweringConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close once what was written has left."""
         self.hang_up()
+        self.unsent = self.transport.get_write_buffer_size()
         self.transport.close()
 
     def reset(self) -> None:

@@ -104,16 +104,21 @@ def fields_of(raw: bytes) -> dict[bytes, bytes]:
     return _split_any(raw)[0]
 
 
-def parse_head(raw: bytes, limits: ListenerLimits) -> Head | Refusal:
-    """Read one whole head, from the request line to the empty line."""
-    neat = _neat_head.fullmatch(raw)
+def match_head(data: bytes | bytearray, start: int) -> "re.Match[bytes] | None":
+    """The whole head at `start`, if it is there and as plain as most are."""
+    return _neat_head.match(data, start)
+
+
+def parse_head(raw: bytes, limits: ListenerLimits, neat: "re.Match[bytes] | None" = None) -> Head | Refusal:
+    """Read one whole head, from the request line to the empty line. `neat` is what `match_head` found, if it was asked."""
+    neat = neat or _neat_head.fullmatch(raw)
     match = neat or _whole_head.fullmatch(raw)
-    count = raw.count(b"\r\n") - 2
+    count = raw.count(b"\n") - 2
     if (
         match is None
         or count > limits.header_count_max
         or len(raw) > limits.header_bytes_max
-        or match.end(3) + 2 > REQUEST_LINE_BYTES_MAX
+        or match.end(3) - match.start() + 2 > REQUEST_LINE_BYTES_MAX
     ):
         return examine(raw, limits) or _MALFORMED
     method, target, number = match.groups()
@@ -174,13 +179,14 @@ class _Collect:
 
     __slots__ = ("on_header",)
 
-    def __init__(self, on_header: Callable[[bytes, bytes], None]) -> None:
-        self.on_header = on_header
+    on_header: Callable[[bytes, bytes], None]
 
 
 def _feed(raw: bytes, on_header: Callable[[bytes, bytes], None]) -> None:
+    collect = _Collect()
+    collect.on_header = on_header
     try:
-        HttpRequestParser(_Collect(on_header)).feed_data(raw)
+        HttpRequestParser(collect).feed_data(raw)
     except HttpParserUpgrade:
         return  # an upgrade is an offer, and not taking it is the answer to it (RFC 9110 section 7.8)
 
@@ -196,7 +202,7 @@ def _split_any(raw: bytes) -> tuple[dict[bytes, bytes], Container[bytes]]:
     """The fields by lower-case names, repeated ones joined, and which those are. Raises HttpParserError."""
     pairs: list[tuple[bytes, bytes]] = []
     _feed(raw, lambda name, value: pairs.append((name.lower(), value.rstrip(b" \t"))))
-    if len(pairs) != raw.count(b"\r\n") - 2:
+    if len(pairs) != raw.count(b"\n") - 2:
         raise HttpParserError("its fields cannot be told apart")
     fields: dict[bytes, bytes] = {}
     repeated = set()
@@ -262,7 +268,10 @@ def _frame(
             return _LENGTH_TWICE
         if not announced.isdigit():
             return _LENGTH_INVALID
-        length = int(announced)
+        significant = announced.lstrip(b"0")
+        if len(significant) > 18:  # and Python converts no number of thousands of digits
+            return _too_large(limits)
+        length = int(significant or b"0")
     elif method == "POST":
         return _LENGTH_MISSING
     expectation = fields.get(b"expect")

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Final, TypeAlias
 
 Fields: TypeAlias = Sequence[tuple[bytes, bytes]]
-Reply: TypeAlias = tuple[int, Fields, bytes]
+Reply: TypeAlias = tuple[int, Fields | bytes, bytes]  # status, header fields or the lines they are to be, body
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEARTBEAT: Final = b"1\r\n \r\n"  # one chunk of one space, which JSON does not mind
@@ -29,7 +29,14 @@ def date_line(wall_now: float) -> bytes:
 def compose(out: list[bytes], reply: Reply, date: bytes, keep: bool, version: str, headless: bool) -> None:
     """Append a whole answer to `out`. `headless`: the request was a HEAD, and the body stays here (RFC 9110 section 9.3.2)."""
     status, fields, body = reply
-    lines = [_STATUS[status], date, *map(_field, fields)]
+    if isinstance(fields, bytes):
+        if keep and status == 200 and version == "1.1" and len(body) <= JOINED_BYTES_MAX and not headless:
+            # What nearly every answer is: written with one look at each part.
+            out.append(b"HTTP/1.1 200 OK\r\n%b\r\n%bContent-Length: %d\r\n\r\n%b" % (date, fields, len(body), body))
+            return
+        lines = [_STATUS[status], date, *fields.split(b"\r\n")[:-1]]
+    else:
+        lines = [_STATUS[status], date, *map(_field, fields)]
     if not keep:
         lines.append(b"Connection: close")
     elif version == "1.0":
