@@ -1,7 +1,9 @@
 """A page, walked through as a reader would: every block done in order, in a folder of its own, and what it prints compared."""
 
+import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -63,9 +65,12 @@ def differs(printed: str, said: str, *, as_json: bool) -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens, all different."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
+    """Ports on which nobody listens, all different, and out of the way of tests that let the kernel choose."""
+    held: list[socket.socket] = []
+    while len(held) < count:
+        with contextlib.suppress(OSError):
+            held.append(socket.create_server(("127.0.0.1", random.SystemRandom().randrange(10_000, 32_000))))
+    ports: list[int] = [each.getsockname()[1] for each in held]
     for each in held:
         each.close()
     return ports
