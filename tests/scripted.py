@@ -1,251 +1,192 @@
-"""A gateway that does what a test tells it, over real sockets; and both clients behind one face, so that each test runs on both."""
+"""A provider that does what its script says, byte by byte, and keeps the only log that counts: what it received.
+
+async def script(visit: Visit) -> None:
+    await visit.request()
+    visit.send(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok")
+
+async with ScriptedProvider(script) as provider:
+    ...  # provider.port, provider.log
+"""
 
 import asyncio
 import contextlib
-import json
 import socket
 import ssl
 import struct
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
-
-from homing import AsyncClient, CallError, Client
-from homing.client import BatchItem
+from typing import Self, TypeAlias
 
 
 @dataclass
-class Request:
-    """One request as the gateway read it."""
+class Received:
+    """One request as it came."""
 
-    raw: bytes
-    head: bytes
+    line: str
+    headers: dict[str, str]
     body: bytes
-
-    def header(self, name: str) -> str | None:
-        for line in self.head.decode("latin-1").split("\r\n")[1:]:
-            key, _, value = line.partition(":")
-            if key.lower() == name.lower():
-                return value.strip()
-        return None
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def id(self) -> str:
-        return str(self.json["id"])
+    raw: bytes
 
 
+@dataclass
 class Visit:
-    """One connection to the scripted gateway."""
+    """One connection to the scripted provider. `raw` is every byte it received."""
 
-    def __init__(self, gateway: "ScriptedGateway", sock: socket.socket) -> None:
-        self.gateway = gateway
-        self.sock = sock
-        self._buffer = b""
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    number: int
+    raw: bytearray = field(default_factory=bytearray)
+    _unread: bytearray = field(default_factory=bytearray)
 
-    def request(self) -> Request | None:
-        """Read one request to its end; None when the client closed first."""
-        while b"\r\n\r\n" not in self._buffer:
-            if not self._more():
-                return None
-        head, _, rest = self._buffer.partition(b"\r\n\r\n")
-        request = Request(b"", head, b"")
-        length = int(request.header("content-length") or 0)
-        while len(rest) < length:
-            if not self._more():
-                return None
-            rest = self._buffer.partition(b"\r\n\r\n")[2]
-        request.body = rest[:length]
-        request.raw = head + b"\r\n\r\n" + request.body
-        self._buffer = rest[length:]
-        self.gateway.requests.append(request)
-        return request
-
-    def read(self, count: int) -> bytes:
-        """Read exactly so many bytes, and leave the others unread."""
-        data = b""
-        while len(data) < count and (more := self.sock.recv(count - len(data))):
-            data += more
-        return data
-
-    def send(self, data: bytes) -> None:
-        self.sock.sendall(data)
-
-    def reset(self) -> None:
-        """Close with an RST."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
-
-    def gone(self) -> bool:
-        """Wait for the client to close; True once it has."""
-        with contextlib.suppress(OSError):
-            while self.sock.recv(65536):
-                pass
-        return True
-
-    def _more(self) -> bool:
-        try:
-            data = self.sock.recv(65536)
-        except OSError:
-            return False
-        self._buffer += data
+    async def more(self) -> bool:
+        """Receive what there is; False at the end."""
+        data = await self.reader.read(65536)
+        self.raw += data
+        self._unread += data
         return bool(data)
 
+    async def request(self) -> Received:
+        """Receive one whole request. Raises EOFError when the connection ends before."""
+        while (end := self._unread.find(b"\r\n\r\n")) < 0:
+            if not await self.more():
+                raise EOFError
+        lines = bytes(self._unread[:end]).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        length = end + 4 + int(headers.get("content-length", "0"))
+        while len(self._unread) < length:
+            if not await self.more():
+                raise EOFError
+        raw = bytes(self._unread[:length])
+        del self._unread[:length]
+        return Received(lines[0], headers, raw[end + 4 :], raw)
 
-Script = Callable[[Visit], object]
+    def send(self, data: bytes) -> None:
+        """Raises ConnectionResetError, which ends a script in order, when the other side has gone."""
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError
+        self.writer.write(data)
 
+    async def send_slowly(self, data: bytes, size: int = 1) -> None:
+        """Send it in pieces that arrive apart."""
+        for at in range(0, len(data), size):
+            self.send(data[at : at + size])
+            await self.writer.drain()
+            for _ in range(3):
+                await asyncio.sleep(0)
 
-def response(body: bytes, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> bytes:
-    lines = [f"HTTP/1.1 {status} Whatever", "Content-Type: application/json", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
-
-
-def result(request: Request, value: object = "done", headers: Sequence[tuple[str, str]] = ()) -> bytes:
-    return response(json.dumps({"jsonrpc": "2.0", "id": request.id, "result": value}).encode(), headers=headers)
-
-
-def error(
-    request: Request, code: int, message: str, data: object = None, status: int = 200, headers: Sequence[tuple[str, str]] = ()
-) -> bytes:
-    said = {"code": code, "message": message} | ({} if data is None else {"data": data})
-    return response(json.dumps({"jsonrpc": "2.0", "id": request.id, "error": said}).encode(), status, headers)
-
-
-def each(answer: Callable[[Request], bytes]) -> Script:
-    """Answer every request of every connection the same way."""
-
-    def script(visit: Visit) -> None:
-        while (request := visit.request()) is not None:
-            visit.send(answer(request))
-
-    return script
-
-
-def in_turn(*scripts: Script) -> Script:
-    """The first connection gets the first script, and so on; the last one gets all that follow."""
-    left = list(scripts)
-    lock = threading.Lock()
-
-    def script(visit: Visit) -> None:
-        with lock:
-            mine = left.pop(0) if len(left) > 1 else left[0]
-        mine(visit)
-
-    return script
-
-
-@dataclass
-class ScriptedGateway:
-    """Runs `script` for each connection, on a thread of its own."""
-
-    script: Script
-    tls: ssl.SSLContext | None = None
-    requests: list[Request] = field(default_factory=list)
-    visits: int = 0
-
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._socks: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join()
-        self._listener.close()
-        for sock in self._socks:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for sock in self._socks:
-            sock.close()
-
-    @property
-    def url(self) -> str:
-        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            self.visits += 1
-            thread = threading.Thread(target=self._serve, args=(sock,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            if self.tls is not None:
-                try:
-                    sock = self.tls.wrap_socket(sock, server_side=True)
-                except OSError:
-                    sock.close()
-                    raise
-            self._socks.append(sock)
-            self.script(Visit(self, sock))
-        sock.close()
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-class Either:
-    """`Client` or `AsyncClient`, called the same way."""
-
-    def __init__(self, kind: str, url: str | None, **options: Any) -> None:
-        self._runner = asyncio.Runner() if kind == "asyncio" else None
-        self.client: Any = (Client if self._runner is None else AsyncClient)(url, **options)
-
-    def call(self, method: Any, params: object = None, **options: object) -> Any:
-        return self._run(self.client.call(method, params, **options))
-
-    def batch(self, calls: Sequence[BatchItem], **options: object) -> list[Any]:
-        return self._run(self.client.batch(calls, **options))
-
-    def notify(self, method: str, params: object = None, **options: object) -> None:
-        self._run(self.client.notify(method, params, **options))
-
-    def error(self, method: str, params: object = None, **options: object) -> Any:
-        """Call, and return the CallError that must come of it."""
-        try:
-            got = self.call(method, params, **options)
-        except CallError as caught:
-            return caught
-        raise AssertionError(f"there was a result: {got!r}")
-
-    def _run(self, outcome: Any) -> Any:
-        return outcome if self._runner is None else self._runner.run(outcome)
-
-    def __enter__(self) -> Self:
-        return self
+    async def end(self) -> None:
+        """Wait until the other side has closed, logging what it still sends."""
+        while await self.more():
+            pass
 
     def close(self) -> None:
-        self._run(self.client.close())
+        self.writer.close()
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-        if self._runner is not None:
-            self._runner.close()
+    def reset(self) -> None:
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError
+        sock: socket.socket = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport: asyncio.WriteTransport = self.writer.transport
+        transport.abort()
 
 
-@contextlib.contextmanager
-def joined(
-    kind: str, script: Script, tls: ssl.SSLContext | None = None, **options: object
-) -> Iterator[tuple[Either, ScriptedGateway]]:
-    """A client of one kind, and the gateway it calls."""
-    with ScriptedGateway(script, tls) as gateway, Either(kind, gateway.url, **options) as client:
-        yield client, gateway
+Script: TypeAlias = Callable[[Visit], Awaitable[None]]
+
+
+class ScriptedProvider:
+    """Runs `script` for each connection. When a script returns, its connection stays open until the other side closes."""
+
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
+        self.script = script
+        self.visits: list[Visit] = []
+        self.broken: list[BaseException] = []
+        self.port = 0
+        self._tls = tls
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
+
+    @property
+    def log(self) -> list[bytes]:
+        """What was received, by connection."""
+        return [bytes(visit.raw) for visit in self.visits]
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0, ssl=self._tls, backlog=1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for one in list(self._open):
+            one.cancel()
+        if self._open:
+            await asyncio.wait(self._open)
+        await self._server.wait_closed()
+        if self.broken:
+            raise self.broken[0]
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        self._open.add(me)
+        visit = Visit(reader, writer, len(self.visits))
+        self.visits.append(visit)
+        try:
+            await self.script(visit)
+            await visit.end()
+        except (OSError, EOFError, asyncio.CancelledError):
+            pass  # the other side went away, or the test is over
+        except BaseException as error:
+            self.broken.append(error)
+        finally:
+            self._open.discard(me)
+            writer.transport.abort()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+
+def replies(*responses: bytes) -> Script:
+    """A script: one response per request, the last one again and again."""
+
+    async def script(visit: Visit) -> None:
+        for index in range(1_000_000):
+            await visit.request()
+            visit.send(responses[min(index, len(responses) - 1)])
+
+    return script
+
+
+def response(body: bytes = b'{"ok":true}', status: str = "200 OK", *headers: str) -> bytes:
+    """A whole response with Content-Length."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+
+
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def deaf(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
+    """A port that answers no connection attempt: its queue is full, so the kernel drops what comes."""
+    listener = socket.socket()
+    fillers = []
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(0)
+        for _ in range(3):
+            filler = socket.socket()
+            fillers.append(filler)
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+    finally:
+        for sock in (listener, *fillers):
+            sock.close()
