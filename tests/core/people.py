@@ -1,5 +1,7 @@
 """Who takes part in the conversations: one gateway, two brokers, two workers, and the calls between them."""
 
+from typing import Any
+
 from homing.core.machine import Submitted
 from homing.core.messages import Request
 from homing.errors import Outcome, failure
@@ -26,9 +28,9 @@ def call_id(number: int = 1, gateway: bytes = GATEWAY) -> bytes:
 A, B, C = call_id(1), call_id(2), call_id(3)
 
 
-def submitted(call: bytes = A, **fields) -> Submitted:
+def submitted(call: bytes = A, **fields: Any) -> Submitted:
     """A call of 10 s admitted at instant 0, unless `fields` say otherwise."""
-    given = {
+    given: dict[str, Any] = {
         "call_id": call,
         "service": "acme",
         "method": "acme.charge",
@@ -43,9 +45,9 @@ def submitted(call: bytes = A, **fields) -> Submitted:
     return Submitted(**(given | fields))
 
 
-def request(call: bytes = A, **fields) -> Request:
+def request(call: bytes = A, **fields: Any) -> Request:
     """The copy that such a call becomes."""
-    given = {
+    given: dict[str, Any] = {
         "call_id": call,
         "service": "acme",
         "method": "acme.charge",
@@ -61,9 +63,9 @@ def request(call: bytes = A, **fields) -> Request:
     return Request(**(given | fields))
 
 
-def unreachable(**fields) -> Outcome:
+def unreachable(**fields: Any) -> Outcome:
     return failure("provider_unreachable", "refused", **fields)
 
 
-def lost(**fields) -> Outcome:
+def lost(**fields: Any) -> Outcome:
     return failure("connection_lost", "reset", **fields)

@@ -9,7 +9,7 @@ is asked for its next deadline, and a `Tick` must move that on: a machine that w
 """
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from homing.core.machine import Action, Event, Peer, Received, Send, Tick
 from homing.core.messages import Message
@@ -42,7 +42,7 @@ class Like:
         return f"like({self.kind.__name__}{', ' * bool(fields)}{fields})"
 
 
-def like(kind: type, /, **fields: object) -> object:
+def like(kind: type, /, **fields: object) -> Any:
     """`like(Outcome, reason="expired")` is any outcome with that reason; `like(Start)` is any start."""
     return Like(kind, **fields)
 
@@ -82,10 +82,10 @@ class Said:
         self.seen = True
         return self
 
-    def all(self, kind: type) -> list:
+    def all(self, kind: type) -> list[Any]:
         """Every action, or message sent, of this kind."""
         self.seen = True
-        found: list[object] = []
+        found: list[Any] = []
         for action in self.actions:
             if isinstance(action, kind):
                 found.append(action)
@@ -93,7 +93,7 @@ class Said:
                 found.append(action.message)
         return found
 
-    def one(self, kind: type):
+    def one(self, kind: type) -> Any:
         """The only action, or message sent, of this kind."""
         found = self.all(kind)
         assert len(found) == 1, f"{len(found)} of {kind.__name__} among {self.actions}"

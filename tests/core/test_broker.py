@@ -1,5 +1,7 @@
 """The broker's machine: services, queues, credit, liveness. It keeps no truth, so it may forget anything but must not invent."""
 
+from typing import Any
+
 import pytest
 
 from homing.core.broker import Broker, BrokerLimits
@@ -727,8 +729,9 @@ def test_one_gateways_losses_are_not_anothers() -> None:
 # Heartbeats
 
 
-def beat(life: bytes = ONE, **fields) -> Heartbeat:
-    return Heartbeat(**({"life": life, "peer_life": BROKER_LIFE, "sent": 0, "received": 0} | fields))
+def beat(life: bytes = ONE, **fields: Any) -> Heartbeat:
+    given: dict[str, Any] = {"life": life, "peer_life": BROKER_LIFE, "sent": 0, "received": 0}
+    return Heartbeat(**(given | fields))
 
 
 def beating(credit: int = 1) -> Playbook[Broker]:

@@ -20,6 +20,7 @@ from homing.core.messages import (
     Message,
     Ready,
     Reject,
+    RejectKind,
     Release,
     Request,
     Settled,
@@ -67,6 +68,7 @@ class BrokerModel(RuleBasedStateMachine):
     def sent(self, peer: bytes, message: Message, given: set[bytes]) -> None:
         if isinstance(message, Request):
             copy = self.broker._copies[message.call_id]
+            assert copy.life is not None
             worker = self.broker._workers[copy.life]
             assert (worker.peer, worker.gone) == (peer, False)
             assert message.call_id not in given, "given twice in one turn"
@@ -128,16 +130,16 @@ class BrokerModel(RuleBasedStateMachine):
         self.hear(peer, Ready(life, offered, 1000))
 
     @precondition(lambda self: self.broker._worker_at)
-    @rule(which=st.integers(0, 9), kind=st.sampled_from([Claim, Release, "final"]), claim=claims, data=st.data())
-    def of_present_worker(self, which: int, kind: type | str, claim: int, data: st.DataObject) -> None:
+    @rule(which=st.integers(0, 9), kind=st.sampled_from([Claim, Release, Final]), claim=claims, data=st.data())
+    def of_present_worker(self, which: int, kind: type, claim: int, data: st.DataObject) -> None:
         """What a worker may well say: about a call it was given, if any."""
         peer, worker = sorted(self.broker._worker_at.items())[which % len(self.broker._worker_at)]
         mine = sorted(call for held in worker.held.values() for call in held) or CALLS
         call = data.draw(st.sampled_from(mine))
-        self.hear(peer, Final(call, worker.life, claim, OK) if kind == "final" else kind(call, worker.life, claim))
+        self.hear(peer, Final(call, worker.life, claim, OK) if kind is Final else kind(call, worker.life, claim))
 
     @rule(peer=worker_peers, call=calls, kind=st.sampled_from(["again", "drop", "refused"]))
-    def reject(self, peer: bytes, call: bytes, kind: str) -> None:
+    def reject(self, peer: bytes, call: bytes, kind: RejectKind) -> None:
         self.hear(peer, Reject(call, kind, "circuit_open"))
 
     @rule(peer=worker_peers, call=calls, life=lives, claim=claims, kind=st.sampled_from([Claim, Release]))

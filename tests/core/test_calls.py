@@ -1,5 +1,7 @@
 """The gateway's machine: one answer for each call, by its deadline, and true."""
 
+from typing import Any
+
 import pytest
 
 from homing.core.calls import Calls
@@ -31,6 +33,7 @@ from homing.core.messages import (
     LostSeen,
     Ready,
     Reject,
+    RejectKind,
     Release,
     Request,
     Settled,
@@ -331,7 +334,7 @@ def test_a_reject_of_a_broker_that_no_longer_has_the_call_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("kind", ["again", "drop"])
-def test_a_reject_that_is_the_brokers_business_settles_nothing(kind: str) -> None:
+def test_a_reject_that_is_the_brokers_business_settles_nothing(kind: RejectKind) -> None:
     play = gateway()
     play.hears(submitted(A)).whatever()
     play.gets(BROKER, Reject(A, kind)).says_nothing()
@@ -684,8 +687,9 @@ def test_a_broker_that_asks_who_we_are_is_told_and_given_everything_ungranted() 
     play.gets(BROKER, Disconnect()).says(Send(BROKER, Hello(GATEWAY)), Send(BROKER, request(B)))
 
 
-def beat(life: bytes = BROKER_LIFE, **fields) -> Heartbeat:
-    return Heartbeat(**({"life": life, "peer_life": GATEWAY, "sent": 0, "received": 0} | fields))
+def beat(life: bytes = BROKER_LIFE, **fields: Any) -> Heartbeat:
+    given: dict[str, Any] = {"life": life, "peer_life": GATEWAY, "sent": 0, "received": 0}
+    return Heartbeat(**(given | fields))
 
 
 def beating() -> Playbook[Calls]:

@@ -1,6 +1,7 @@
 """Calls against workers that die, brokers that lose, double and reorder, and a provider that keeps a ledger of what it did."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from homing.core.messages import (
     LostSeen,
     Message,
     Reject,
+    RejectKind,
     Release,
     Request,
     Settled,
@@ -76,8 +78,8 @@ class CallsModel(RuleBasedStateMachine):
         self.calls = Calls(GATEWAY)
         self.now = 0.0
         self.asked: dict[bytes, Asked] = {}
-        self.to_gateway: list[tuple[bytes, Message]] = []
-        self.to_workers: list[Message] = []
+        self.to_gateway: list[tuple[bytes, Any]] = []
+        self.to_workers: list[Any] = []
         self.claims: list[Begun] = []
         self.seen_lost: list[Message] = []
         self.quick = True
@@ -237,7 +239,7 @@ class CallsModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self.asked)
     @rule(which=any_one, kind=st.sampled_from(["refused", "again"]))
-    def reject(self, which: int, kind: str) -> None:
+    def reject(self, which: int, kind: RejectKind) -> None:
         call = self.recent(which)
         self.say(Reject(call, kind, "overloaded"))
 

@@ -1,5 +1,7 @@
 """What a worker holds: a copy, and a provider's limits as they stand."""
 
+from typing import Any
+
 import pytest
 
 from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy
@@ -32,7 +34,7 @@ def test_two_providers_share_nothing() -> None:
 
 
 @pytest.mark.parametrize("policy", [MethodPolicy(provider="acme"), ProviderPolicy()])
-def test_a_policy_cannot_be_changed(policy: object) -> None:
+def test_a_policy_cannot_be_changed(policy: Any) -> None:
     with pytest.raises(AttributeError):
         policy.attempts_max = 9
 

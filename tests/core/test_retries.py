@@ -210,7 +210,8 @@ def test_an_earlier_dispatch_leaves_a_call_in_doubt() -> None:
 
 
 def test_a_refusal_by_a_row_of_ones_own_lifts_the_doubt_of_a_keyed_call_only() -> None:
-    for effect, doubt in (("keyed", False), ("safe", True)):
+    cases: list[tuple[Effect, bool]] = [("keyed", False), ("safe", True)]
+    for effect, doubt in cases:
         copy = held(effect, attempts=1, executed="unknown")
         copy.joined = ended("provider_refused", settles_earlier=True)
         assert in_doubt(copy) is doubt

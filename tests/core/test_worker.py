@@ -1,5 +1,7 @@
 """The worker's machine: everything in hand, then the claim; one grant, one outcome; and it is held until it is seen."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -59,7 +61,7 @@ from tests.core.people import (
 )
 from tests.core.playbook import Playbook, Said, like
 
-ONE_AT_A_TIME = {"in_flight_max": 1}
+ONE_AT_A_TIME: dict[str, Any] = {"in_flight_max": 1}
 TRIPS_AT_ONCE = BreakerPolicy(calls_min=1)
 NOT_FOUND = failure("provider_refused", "not found")
 WAITING = ("slot", "rate", "token", "pausing")
@@ -943,8 +945,9 @@ def test_a_copy_answers_to_the_broker_it_came_from_last() -> None:
 # Heartbeats
 
 
-def beat(life: bytes = BROKER_LIFE, **fields) -> Heartbeat:
-    return Heartbeat(**({"life": life, "peer_life": ONE, "sent": 0, "received": 0} | fields))
+def beat(life: bytes = BROKER_LIFE, **fields: Any) -> Heartbeat:
+    given: dict[str, Any] = {"life": life, "peer_life": ONE, "sent": 0, "received": 0}
+    return Heartbeat(**(given | fields))
 
 
 def test_a_heartbeat_lists_what_is_in_flight_and_not_what_is_finished() -> None:
@@ -958,9 +961,8 @@ def test_a_heartbeat_lists_what_is_in_flight_and_not_what_is_finished() -> None:
 def test_a_heartbeat_lists_to_each_broker_what_came_from_it() -> None:
     play = claiming(call=A, heartbeat_s=1.0, brokers=(BROKER, BACKUP))
     play.gets(BACKUP, request(B)).whatever()
-    beats = {
-        action.peer: action.message.in_flight for action in play.passes(1.0).actions if isinstance(action.message, Heartbeat)
-    }
+    said: list[Any] = play.passes(1.0).all(Send)
+    beats = {action.peer: action.message.in_flight for action in said if isinstance(action.message, Heartbeat)}
     assert beats == {BROKER: (A,), BACKUP: (B,)}
 
 
@@ -1050,7 +1052,9 @@ def in_phase(phase: str, heartbeat_s: float) -> Playbook[Worker]:
     if phase == "slot":
         play.gets(BROKER, request(B)).whatever()
     if phase == "rate":
-        play.machine._providers["acme"].rate.take(0.0)
+        gcra = play.machine._providers["acme"].rate
+        assert gcra is not None
+        gcra.take(0.0)
     if phase not in ("nothing", "brokerless"):
         play.gets(BROKER, request(A, effect="safe")).whatever()
     if phase == "token, granted":

@@ -1,6 +1,7 @@
 """The worker against gateways that grant, deny or fall silent, a shell that ends what it began, and a provider that may do anything."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -71,7 +72,7 @@ class Copy:
     deadline: float = 0.0
     ends: list[Outcome] = field(default_factory=list)
     found: bool = False
-    running: Start | None = None
+    running: Any = None  # the Start it was told last
     attempts: int = 0
     final: Outcome | None = None
 
@@ -309,7 +310,7 @@ class WorkerModel(RuleBasedStateMachine):
         until = self.now + seconds
         while True:
             due = self.worker.next_deadline()
-            exchange = min(self.running(), key=lambda copy: copy.running.deadline, default=None)
+            exchange: Any = min(self.running(), key=lambda copy: copy.running.deadline, default=None)
             end = exchange.running.deadline if exchange else None
             instant = min((one for one in (due, end) if one is not None), default=None)
             if instant is None or instant > until:

@@ -279,7 +279,7 @@ class Conformance:
         road.connect(RIGHT, BROKER)
         asked = {call_id(number): str(number).encode() for number in range(count)}
         for call, body in asked.items():
-            road.feed(LEFT, submitted(call, deadline=self.soon(road), body=body))
+            road.feed(LEFT, submitted(call, deadline=self.soon(), body=body))
         assert road.wait(lambda: answers.keys() == asked.keys(), PATIENCE_S)
         assert {call: [outcome.result for outcome in outcomes] for call, outcomes in answers.items()} == {
             call: [body] for call, body in asked.items()
@@ -287,6 +287,6 @@ class Conformance:
         assert carried_out == dict.fromkeys(asked, 1)
         assert road.wait(lambda: len(worker) == 0, PATIENCE_S)
 
-    def soon(self, road: Road) -> float:
+    def soon(self) -> float:
         """A deadline on the road's clock, far enough away."""
         raise NotImplementedError
