@@ -26,7 +26,7 @@ TRY = """\
 def curl(url: str, method: str, params: str) -> str:
     """A line worth pasting."""
     body = f'{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}'
-    return f"    curl -s {url}/rpc -H 'Content-Type: application/json' -d '{body}'"
+    return f"    curl -sw '\\n' {url}/rpc -H 'Content-Type: application/json' -d '{body}'"
 
 
 def words(process: Process, provider_port: int) -> str:
