@@ -330,11 +330,10 @@ def test_headers(curl: Curl) -> None:
 
 
 def test_anything(curl: Curl) -> None:
-    result = curl.result("bin.anything", {"first": "a/..b/c", "second": "%2e%2e", "q": "?&#", "rest": [1, {"x": None}]})
+    result = curl.result("bin.anything", {"first": "a/..b c", "second": "50%", "q": "?&#", "rest": [1, {"x": None}]})
     assert result["method"] == "PUT"
-    assert result["url"].endswith("?q=%3F%26%23") or "?q=?&#" in result["url"]
     assert result["json"] == {"rest": [1, {"x": None}]}
-    assert "a/..b/c/%2e%2e" in result["url"] or "a%2F..b%2Fc/%252e%252e" in result["url"]
+    assert result["url"].endswith(("/anything/a/..b c/50%25?q=?%26%23", "/anything/a%2F..b%20c/50%25?q=%3F%26%23"))
 
 
 @pytest.mark.parametrize("value", ["..", ".", "", "a/../b", "./a", None, True, 1.5, ["a"], {"a": 1}])
