@@ -333,7 +333,7 @@ def test_anything(curl: Curl) -> None:
     result = curl.result("bin.anything", {"first": "a/..b c", "second": "50%", "q": "?&#", "rest": [1, {"x": None}]})
     assert result["method"] == "PUT"
     assert result["json"] == {"rest": [1, {"x": None}]}
-    assert result["url"].endswith(("/anything/a/..b c/50%25?q=?%26%23", "/anything/a%2F..b%20c/50%25?q=%3F%26%23"))
+    assert result["url"].endswith("/anything/a/..b%20c/50%?q=?%26%23")  # as httpbin shows what it has decoded
 
 
 @pytest.mark.parametrize("value", ["..", ".", "", "a/../b", "./a", None, True, 1.5, ["a"], {"a": 1}])
