@@ -242,6 +242,7 @@ def _gateway_limits(config: Config) -> GatewayLimits:
         anonymous=gateway.anonymous,
         origins=frozenset(gateway.origins),
         health=gateway.health,
+        heartbeat=gateway.heartbeat > 0,
     )
 
 
