@@ -97,6 +97,7 @@ BAD = [
         ("a space before", 400, _get(b" GET / HTTP/1.1", _HOST)),
         ("two empty lines before", 400, b"\r\n\r\n" + _get(b"GET / HTTP/1.1", _HOST)),
         ("CR before", 400, b"\r" + _get(b"GET / HTTP/1.1", _HOST)),
+        ("CR and no more", 400, b"\r\x00"),
         ("LF before", 400, b"\n" + _get(b"GET / HTTP/1.1", _HOST)),
         ("TLS where there is none", 400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(64))),
         ("a relative path", 400, _get(b"GET rpc HTTP/1.1", _HOST)),

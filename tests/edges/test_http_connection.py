@@ -46,7 +46,30 @@ def test_cuts_change_nothing(case: Case) -> None:
     assert outcome(*[data[at : at + 1] for at in range(len(data))]) == expected
 
 
-@given(st.lists(st.sampled_from([case.data for case in GOOD + BAD]) | st.binary(max_size=40), max_size=5), st.data())
+WORDS = [
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b"abc",
+    b"3\r\nabc\r\n",
+    b"0\r\n\r\n",
+    b"0\r\n",
+    b"HTTP/1.0\r\n",
+    b"POST / ",
+]
+LINES = [b"POST / HTTP/1.1", b"GET / HTTP/1.1", b"Host: a", b"Content-Length: 3", b"X: y", b"Connection: close"]
+LINES += [b"Transfer-Encoding: chunked", b"Expect: 100-continue"]
+_part = (
+    st.sampled_from([*WORDS, *(line + b"\r\n" for line in LINES)])
+    | st.binary(max_size=4)
+    | st.sampled_from([case.data for case in GOOD + BAD])
+)
+
+
+@given(st.lists(_part, max_size=12), st.data())
 def test_whatever_comes_in_whatever_segments(parts: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(parts)
     segments = []

@@ -132,6 +132,7 @@ class Connection(AnsweringConnection):
                     if data[start + 1] == 10:
                         start += 2
                         continue
+                    old = start  # a CR alone has not been looked at
                 end = data.find(b"\r\n\r\n", max(start, old - 3)) + 4
                 if end < 4:
                     self._read_part(data, start, old)
