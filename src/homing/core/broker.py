@@ -160,7 +160,7 @@ class Broker:
         copy = Copy(request, now + request.remaining_ms / 1000)
         worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
         if worker is None or self.held_bytes + len(request.body) > self.limits.held_bytes_max:
-            refusal = self._refusal(service, copy, worker, now)
+            refusal = self._refusal(service, copy, now)
             if refusal is not None:
                 return [Send(peer, refusal)]
         self._copies[request.call_id] = copy
@@ -177,14 +177,12 @@ class Broker:
             service = self._services[name] = Service(name, self._began_at)
         return service
 
-    def _refusal(self, service: Service, copy: Copy, worker: Offering | None, now: float) -> Reject | None:
-        """Why a call cannot be taken: the promise is to say so now, not at the deadline. A free slot admits, if the bytes can be held."""
+    def _refusal(self, service: Service, copy: Copy, now: float) -> Reject | None:
+        """Why a call cannot be held, or finds no free slot and cannot be queued: the promise is to say so now, not at the deadline."""
         call_id, limits = copy.request.call_id, self.limits
         if self.held_bytes + len(copy.request.body) > limits.held_bytes_max:
             message = "The broker holds as many bytes of params as it may."
             return Reject(call_id, "refused", "overloaded", message, SOON_MS, "broker.held_bytes_max")
-        if worker is not None:
-            return None
         if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
             return self._no_worker(call_id, service)
         slots = service.slots()
