@@ -174,6 +174,19 @@ async def test_all_refuse() -> None:
 
 
 @on_both_loops
+async def test_of_two_that_answer_at_once_one_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homing.edges.connect.ATTEMPT_DELAY_S", 0)
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        before = descriptors()
+        for _ in range(20):
+            addresses = [Address(socket.AF_INET, f"127.0.0.{host}") for host in (1, 2, 3)]
+            sock = await race(asyncio.get_running_loop(), addresses, "a.example", listener.getsockname()[1])
+            sock.close()
+        await asyncio.sleep(0.01)
+        assert descriptors() == before
+
+
+@on_both_loops
 async def test_a_family_that_this_machine_has_not() -> None:
     with pytest.raises(ConnectFailed, match=r"192\.0\.2\.1: .* not supported"):
         await race(asyncio.get_running_loop(), [Address(44, "192.0.2.1")], "a.example", 80)

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homing.core.exchange import ExchangeFailed, ExchangeResult, HttpRequest, HttpResponse
-from homing.edges.connect import TlsSettings
+from homing.edges.connect import ConnectFailed, Connector, TlsSettings, Wire
 from homing.edges.provider import Provider, ProviderSettings
+from homing.edges.provider_response import Reader
 from homing.edges.resolver import Address, Resolver
 from tests.asking import CHARGE, OK, ask, calling, failed, start
 from tests.loops import on_both_loops, run, until
@@ -372,6 +373,58 @@ def test_a_loop_that_ends_settles_what_it_was_connecting() -> None:
 
     run(main())
     failed(results[0], "cancelled", "no")
+
+
+@on_both_loops
+@pytest.mark.parametrize("what", ["fails", "connects"])
+async def test_a_connection_that_comes_although_nobody_waits_any_more_is_closed(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = Connector.connect
+
+    async def stubborn(self: Connector, protocol: asyncio.Protocol) -> Wire:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if what == "fails":
+                raise ConnectFailed("too late") from None
+        return await connect(self, protocol)
+
+    monkeypatch.setattr(Connector, "connect", stubborn)
+    async with ScriptedProvider(replies(response())) as there, calling(there.port) as provider:
+        cancel, end = start(provider)
+        await asyncio.sleep(0)
+        cancel()
+        failed(await end, "cancelled", "no")
+        await until(lambda: not provider._dials and not provider.connections)
+        assert there.log in ([], [b""])
+
+
+@on_both_loops
+async def test_a_fault_of_our_own_while_connecting_is_told_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: Connector, protocol: asyncio.Protocol) -> Wire:
+        raise ZeroDivisionError("hunter2")
+
+    monkeypatch.setattr(Connector, "connect", broken)
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with calling(9) as provider:
+        message = failed(await ask(provider), "provider_unreachable", "no").message
+        assert message == "no connection to 127.0.0.1:9: ZeroDivisionError"
+        assert isinstance(reported[0]["exception"], ZeroDivisionError)
+
+
+@on_both_loops
+async def test_a_fault_of_our_own_while_reading_is_told_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Reader, data: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Reader, "on_body", broken)
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with ScriptedProvider(replies(response())) as there, calling(there.port) as provider:
+        failed(await ask(provider), "connection_lost", "unknown", 200)
+        assert "callback" in str(reported[0]["exception"])
 
 
 @on_both_loops

@@ -89,8 +89,8 @@ class Running:
         name = self._provider.authority
         connection = self._connection
         if connection is None:
-            if self._dial is not None:
-                self._dial.cancel()
+            assert self._dial is not None
+            self._dial.cancel()
             return ExchangeFailed(reason, "no", f"{name}: {message} before the request was written")
         status = connection.status
         connection.abort()

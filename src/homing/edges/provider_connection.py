@@ -239,9 +239,7 @@ class Connection(asyncio.Protocol):
             return True
         try:
             return tls.read(1) == b""
-        except ssl.SSLZeroReturnError:
-            return True
-        except ssl.SSLError:
+        except ssl.SSLError:  # it would wait for more
             return False
 
 

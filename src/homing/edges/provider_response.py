@@ -6,7 +6,7 @@ leniencies are refused, responses to HEAD, the end of the stream as the end of a
 
 from typing import Final
 
-from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
 
 from homing.core.exchange import FailureReason, HttpResponse
 from homing.edges.provider_content import ContentTooLarge, Decoder, decoder
@@ -96,8 +96,6 @@ class Reader:
             if not self._complete:
                 raise self._reason(error) from None
             self.reusable = False  # what broke came after the response
-        except HttpParserUpgrade:
-            raise Broken("response_invalid", "the provider changed the protocol unasked") from None
         if self._complete:
             if self._bodyless:
                 self._parser = HttpResponseParser(self)  # the old one waits for the body that never comes
