@@ -11,12 +11,26 @@ from homing.sim.timeline import Timeline
 PRINCIPALS = ("webshop", "ledger", "")
 NOBODY_THERE_S = 0.3  # how long a caller waits who was refused the connection
 AGAIN_AFTER_S = 1.0
+ASKED_MAX = 3
 
 
 class Callers:
     """They come one by one, at random. `admit` and `feed` are the world's: a call, or an event, for a gateway."""
 
-    __slots__ = ("_admit", "_feed", "_gateways", "_orders", "_plan", "_random", "_timeline", "answers", "hung_up", "left", "submitted")
+    __slots__ = (
+        "_admit",
+        "_feed",
+        "_gateways",
+        "_orders",
+        "_plan",
+        "_random",
+        "_timeline",
+        "answers",
+        "hung_up",
+        "left",
+        "quiet",
+        "submitted",
+    )
 
     def __init__(
         self,
@@ -36,6 +50,7 @@ class Callers:
         self.left = plan.calls  # orders that have not come yet
         self.submitted = 0
         self.hung_up = 0
+        self.quiet = False
         self.answers: dict[tuple[str, str], int] = {}  # by reason and executed
 
     def come(self) -> None:
@@ -68,7 +83,7 @@ class Callers:
     def accepted(self, record: Record) -> None:
         """A gateway has taken the call. Some callers do not wait for the answer."""
         plan = self._plan
-        if plan.hang_up and self._random.random() < plan.hang_up:
+        if plan.hang_up and not self.quiet and self._random.random() < plan.hang_up:
             self._timeline.after(self._random.random() * plan.timeout_s[1] * 0.5, self._hang_up, record)
 
     def _hang_up(self, record: Record) -> None:
@@ -85,7 +100,7 @@ class Callers:
         self.answers[said] = self.answers.get(said, 0) + 1
         if outcome.reason == "ok" or record.hung_up or outcome.retry not in ("safe", "same_key"):
             return
-        if self._plan.ask_again and self._random.random() < self._plan.ask_again:
+        if self._plan.ask_again and record.submission.asked_before < ASKED_MAX and self._random.random() < self._plan.ask_again:
             first = record.submission
-            again = Submission(first.method, first.principal, first.timeout_s, first.order)
+            again = Submission(first.method, first.principal, first.timeout_s, first.order, first.asked_before + 1)
             self._timeline.after(AGAIN_AFTER_S * self._random.random(), self._submit, again)

@@ -6,13 +6,13 @@ from typing import Protocol
 
 from homing.sim.network import Network
 from homing.sim.plan import Disturbance, Plan
-from homing.sim.process import Process, Role, Wire
+from homing.sim.process import Process, Role
 from homing.sim.timeline import Timeline
 
 DOWN_S = 3.0  # at most, between a crash and the restart
 CUT_S = 8.0
 STALL_S = 4.0
-DRAIN_S = 3.0  # an orderly leaving takes no longer
+DRAIN_S = 2.0  # an orderly leaving takes no longer
 NOTICED_S = 6.5
 
 
@@ -109,9 +109,7 @@ class Faults:
 
     def _cut(self, *, told: bool) -> bool:
         random = self._random
-        wires: list[Wire] = [
-            wire for process in self._world.processes if process.role == "broker" for wire in process.wires.values() if wire.up
-        ]
+        wires = [wire for wire in self._network.wires if wire.up]
         if not wires:
             return False
         # A whole process is cut off, or one wire.

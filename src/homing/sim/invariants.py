@@ -6,8 +6,8 @@ The rules are about what can be seen from outside the machines: what they send, 
 from collections.abc import Callable
 
 from homing.core.broker import Broker
-from homing.core.machine import Event, Life, Received, Settle, Start, Submitted
-from homing.core.messages import GATEWAY_BYTES, Grant, Message, Release
+from homing.core.machine import Event, Life, Peer, PeerLost, Received, Settle, Start, Submitted, Tick
+from homing.core.messages import GATEWAY_BYTES, Disconnect, Grant, Heartbeat, Message, Ready, Reject, Release, Request
 from homing.errors import Outcome, retry_of
 from homing.sim.plan import METHODS, MethodPlan, Plan
 from homing.sim.process import Process
@@ -31,6 +31,7 @@ RULES = {
     "time passes": "a timer that has fired moves on",
     "heals": "once the faults stop, new calls succeed",
 }
+GROWING = frozenset({Request, Reject, Heartbeat, Disconnect, Ready, Tick, PeerLost})  # after these a broker's queue may be longer
 EPSILON_S = 1e-6  # clocks are floats
 BROKEN_CLOCK = 0.02  # of the time a call had: how late a worker may begin by its own clock
 
@@ -51,9 +52,10 @@ class Submission:
     `order` is what the caller wants done: whoever asks again makes a new call, with the same order.
     """
 
-    __slots__ = ("method", "number", "order", "principal", "record", "timeout_s")
+    __slots__ = ("asked_before", "method", "number", "order", "principal", "record", "timeout_s")
 
-    def __init__(self, method: MethodPlan, principal: str, timeout_s: float, order: str) -> None:
+    def __init__(self, method: MethodPlan, principal: str, timeout_s: float, order: str, asked_before: int = 0) -> None:
+        self.asked_before = asked_before
         self.method = method
         self.principal = principal
         self.timeout_s = timeout_s
@@ -113,10 +115,11 @@ class Record:
 
 
 class Invariants:
-    """Told of every step; raises `Violation`. `checks` counts what was looked at."""
+    """Told of every step; raises `Violation`. `checks` counts what was looked at, `at` says who has an address."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, at: Callable[[Peer], Process]) -> None:
         self._plan = plan
+        self._at = at
         self.now = 0.0  # the true instant of the step under way
         self.cause: Event | None = None  # what is being handled
         self.records: dict[bytes, Record] = {}
@@ -126,7 +129,8 @@ class Invariants:
         self._open_at: dict[int, int] = {}  # by the gateway's index
         self._orders: dict[str, int] = {}  # how often each order of a `once` method is in the ledger
         self._services = sorted({method.service for method in METHODS})
-        self._on_send: dict[type, Callable[..., None]] = {Grant: self._granted, Release: self._released}
+        self._credit = plan.credit * len(self._services)
+        self.watched: dict[type, Callable[..., None]] = {Grant: self._granted, Release: self._released, Request: self._given}
 
     # Callers and gateways
 
@@ -185,13 +189,11 @@ class Invariants:
 
     # Claims
 
-    def sent(self, process: Process, message: Message) -> None:
-        """A message leaves."""
-        look = self._on_send.get(type(message))
-        if look is not None:
-            look(process, message)
+    def sent(self, process: Process, peer: Peer, message: Message) -> None:
+        """A message of those in `watched` leaves."""
+        self.watched[type(message)](process, peer, message)
 
-    def _granted(self, process: Process, grant: Grant) -> None:
+    def _granted(self, process: Process, peer: Peer, grant: Grant) -> None:
         if process.role != "gateway":
             return
         self.checks += 1
@@ -204,7 +206,7 @@ class Invariants:
                 raise Violation("one claim", f"granted to {grant.claim}, held by {record.holder[1]}", grant.call_id)
             record.holder = who
 
-    def _released(self, process: Process, release: Release) -> None:
+    def _released(self, process: Process, peer: Peer, release: Release) -> None:
         if process.role != "worker":
             return
         self.checks += 1
@@ -239,12 +241,16 @@ class Invariants:
                 record.begun = {}
             record.begun[process.life] = grant.claim
             if record.released is not None and (process.life, grant.claim) in record.released:
-                raise Violation("begun is not released", f"{process} begins under the released claim {grant.claim}", start.call_id)
+                raise Violation(
+                    "begun is not released", f"{process} begins under the released claim {grant.claim}", start.call_id
+                )
         elif record.begun is None or process.life not in record.begun:
             raise Violation("granted first", f"{process} begins without a grant", start.call_id)
         allowance_s = asked.timeout_ms / 1000 * BROKEN_CLOCK + EPSILON_S
         if self.now > record.deadline + allowance_s:
-            raise Violation("granted first", f"{process} begins {self.now - record.deadline:.3f} s after the deadline", start.call_id)
+            raise Violation(
+                "granted first", f"{process} begins {self.now - record.deadline:.3f} s after the deadline", start.call_id
+            )
         if asked.effect == "once":
             if record.may_have_left:
                 raise Violation("never twice", "sent again, and a byte of it may have left before", start.call_id)
@@ -274,17 +280,22 @@ class Invariants:
 
     # Brokers
 
-    def given(self, process: Process, life: Life, call_id: bytes) -> None:
-        """A broker gives a worker a call."""
+    def _given(self, process: Process, peer: Peer, request: Request) -> None:
+        """A broker has given a worker a call."""
+        if process.role != "broker":
+            return
         broker = process.machine
         assert isinstance(broker, Broker)
         self.checks += 1
-        credit = self._plan.credit * len(self._services)
-        if broker.held_by(life) > credit:
-            raise Violation("in flight", f"{process} has given a worker {broker.held_by(life)} calls, credit is {credit}", call_id)
+        worker = self._at(peer)
+        held, credit = broker.held_by(worker.life), self._credit
+        if held > credit:
+            raise Violation("in flight", f"{process} has given {worker} {held} calls, credit is {credit}", request.call_id)
 
-    def bounded(self, process: Process) -> None:
-        """A broker's queues may have grown."""
+    def passed(self, process: Process, kind: type) -> None:
+        """A broker has handled an event, or a message, of this kind."""
+        if kind not in GROWING:
+            return
         broker = process.machine
         assert isinstance(broker, Broker)
         self.checks += 1

@@ -19,7 +19,20 @@ class Network:
     it had to say, and what a broker would only pass on goes straight to the gateway.
     """
 
-    __slots__ = ("_feed", "_in_one_process", "_plan", "_random", "_rooms", "_timeline", "doubled", "late", "lost", "queue", "quiet")
+    __slots__ = (
+        "_feed",
+        "_in_one_process",
+        "_plan",
+        "_random",
+        "_rooms",
+        "_timeline",
+        "doubled",
+        "late",
+        "lost",
+        "queue",
+        "quiet",
+        "wires",
+    )
 
     def __init__(self, plan: Plan, timeline: Timeline, feed: Callable[[Process, Event], None]) -> None:
         self._plan = plan
@@ -29,6 +42,7 @@ class Network:
         self._in_one_process = plan.engine == "memory"
         self._rooms: dict[Peer, Process] = {}
         self.queue: deque[tuple[Process, Event]] = deque()
+        self.wires: list[Wire] = []  # between those who live
         self.quiet = False  # no more chance faults
         self.lost = self.doubled = self.late = 0
 
@@ -46,6 +60,7 @@ class Network:
         if before is not None and told:
             self._lose(client, broker.address, before)
         wire = Wire(client, broker)
+        self.wires.append(wire)
         unknown = broker.address not in client.wires
         client.wires[broker.address] = wire
         broker.wires[client.address] = wire
@@ -97,7 +112,8 @@ class Network:
 
     def crashed(self, process: Process, noticed_after_s: float) -> None:
         """The far ends of its wires notice, soon or later. What it had sent before may still arrive until then."""
-        for wire in process.wires.values():
+        for wire in [wire for wire in self.wires if process in (wire.client, wire.broker)]:
+            self.wires.remove(wire)
             wire.up = False
             self._timeline.after(noticed_after_s, self._lose, wire.other(process), process.address, wire)
 

@@ -48,7 +48,9 @@ Behaviour: TypeAlias = Literal[
     "in progress",  # 409: the first request under this key is still at work
 ]
 FAULTY_BEHAVIOURS: tuple[Behaviour, ...] = tuple(
-    behaviour for behaviour in Behaviour.__args__ if behaviour != "ok"  # type: ignore[attr-defined]
+    behaviour
+    for behaviour in Behaviour.__args__
+    if behaviour != "ok"  # type: ignore[attr-defined]
 )
 
 
@@ -90,7 +92,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     arrival_s: float = 0.005
     timeout_s: tuple[float, float] = (5.0, 20.0)
     hang_up: float = 0.0
-    ask_again: float = 0.0  # how many of those whom the answer allows it ask again
+    ask_again: float = 0.0  # how many of those whom the answer allows it ask again, three times at most
     # the road
     delay_s: float = 0.001
     ordered: bool = True
@@ -130,6 +132,9 @@ def draw(seed: int, calls: int) -> Plan:
     disturbances = tuple((kind, random.choice((0.7, 2.0, 6.0))) for kind in possible if random.random() < swarm)
     behaviours = tuple(behaviour for behaviour in FAULTY_BEHAVIOURS if random.random() < swarm)
     credit = random.choice((2, 8, 32))
+    workers = random.randint(1, 4)
+    provider_s = random.choice((0.05, 0.25, 1.0))
+    arrival_s = provider_s / (workers * credit) / random.choice((0.3, 0.8, 2.0))  # as much as there are slots for, or more
     timeouts_s = random.choice(((5.0, 20.0), (0.1, 3.0), (0.1, 30.0)))
     return Plan(
         seed=seed,
@@ -137,10 +142,10 @@ def draw(seed: int, calls: int) -> Plan:
         engine="memory" if in_one_process else "network",
         gateways=1 if in_one_process else random.randint(1, 3),
         brokers=1 if in_one_process else random.randint(1, 2),
-        workers=random.randint(1, 4),
+        workers=workers,
         heartbeat_s=0.0 if in_one_process else random.choice((0.5, 1.0)),
         clock_error=0.0 if in_one_process or not on[0] else random.choice((0.001, 0.005)),
-        arrival_s=random.choice((0.003, 0.01, 0.03)),
+        arrival_s=min(0.1, max(0.002, arrival_s)),
         timeout_s=timeouts_s,
         hang_up=random.choice((0.05, 0.3)) if on[1] else 0.0,
         ask_again=random.choice((0.3, 0.9)) if on[2] else 0.0,
@@ -150,7 +155,7 @@ def draw(seed: int, calls: int) -> Plan:
         doubling=0.0 if in_one_process or not on[5] else random.choice((0.02, 0.3)),
         late=0.0 if in_one_process or not on[6] else random.choice((0.01, 0.1)),
         late_s=random.choice((0.5, 3.0)),
-        provider_s=random.choice((0.05, 0.25, 1.0)),
+        provider_s=provider_s,
         faulty=random.choice((0.05, 0.3, 0.7)) if behaviours else 0.0,
         behaviours=behaviours,
         token_problem=random.choice((0.05, 0.5)) if on[7] else 0.0,
@@ -158,8 +163,8 @@ def draw(seed: int, calls: int) -> Plan:
         credit=credit,
         outcomes_held_bytes_max=random.choice((1024 * 1024, 200)),
         broker_limits=BrokerLimits(
-            queue_length_max=random.choice((5, 100, 10_000)),
-            held_bytes_max=random.choice((400, 1024 * 1024)),
+            queue_length_max=5 if random.random() < 0.15 else random.choice((100, 10_000)),
+            held_bytes_max=400 if random.random() < 0.15 else 1024 * 1024,
             no_worker_after_s=random.choice((0.5, 5.0)),
         ),
         providers={

@@ -95,4 +95,3 @@ class Wire:
     def other(self, one: Process) -> Process:
         """The far end."""
         return self.broker if one is self.client else self.client
-

@@ -84,7 +84,7 @@ class Provider:
         running[start.provider] = running.get(start.provider, 0) + 1
         self._running[(process.index, start.call_id, start.number)] = exchange
         timeline, now = self._timeline, self._timeline.now
-        taken_s = self._plan.provider_s * self._random.expovariate(1.0)
+        taken_s = self._plan.provider_s * min(self._random.expovariate(1.0), 1.0 if self.quiet else 100.0)
         deadline = max(now, process.true(start.deadline))
         self._witness.started(process, start, may_have_left=behaviour not in PROVEN_NO)
         if not start.lookup:
@@ -93,7 +93,9 @@ class Provider:
                     taken_s += self._random.random() * (deadline - now + 3.0)
                 timeline.at(now + taken_s * 0.7, self._take_effect, start.effect, start.call_id, start.key)
             elif behaviour == "reset, done later":
-                timeline.at(now + taken_s + 20.0 * self._random.random(), self._take_effect, start.effect, start.call_id, start.key)
+                timeline.at(
+                    now + taken_s + 20.0 * self._random.random(), self._take_effect, start.effect, start.call_id, start.key
+                )
         if behaviour in NEVER_ANSWERS or now + taken_s >= deadline:
             timeline.at(deadline, self._end, exchange, self._too_late(start, behaviour))
         else:

@@ -59,7 +59,18 @@ def _said(what: msgspec.Struct) -> str:
                 pass
             case float():
                 words.append(f"{name}={value:.4f}")
-            case _ if name in ("claim", "number", "remaining_ms", "kind", "reason", "executed", "effect", "method", "late", "lookup"):
+            case _ if name in (
+                "claim",
+                "number",
+                "remaining_ms",
+                "kind",
+                "reason",
+                "executed",
+                "effect",
+                "method",
+                "late",
+                "lookup",
+            ):
                 words.append(f"{name}={value}")
             case _:
                 pass

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from random import Random
-from struct import Struct
 from zlib import crc32
 
 import msgspec
@@ -10,11 +9,11 @@ import msgspec
 from homing.core.broker import Broker
 from homing.core.calls import Calls
 from homing.core.machine import (
+    Action,
     Draining,
     DrainTimedOut,
     Event,
     Machine,
-    PeerLost,
     Prepare,
     Received,
     Send,
@@ -23,7 +22,7 @@ from homing.core.machine import (
     Stop,
     Tick,
 )
-from homing.core.messages import LIFE_BYTES, Disconnect, Heartbeat, Ready, Reject, Request
+from homing.core.messages import LIFE_BYTES, Cancel, Claim, Deny, Final, Grant, Lost, LostSeen, Reject, Release, Request
 from homing.core.worker import Worker
 from homing.sim.callers import Callers
 from homing.sim.faults import CUT_S, NOTICED_S, Faults
@@ -44,9 +43,8 @@ PROBE_TIMEOUT_S = 5.0
 TICKS_MAX = 1000  # at one instant
 
 ROUNDING_S = 1e-6
-GROWING = frozenset({Request, Reject, Heartbeat, Disconnect, Ready, Tick, PeerLost})  # after these a broker's queue may be longer
+ABOUT_A_CALL = frozenset({Request, Cancel, Reject, Claim, Grant, Deny, Release, Final, Lost, LostSeen})
 
-_STEP = Struct("<dHI")
 _TAGS: dict[type, int] = {}
 
 
@@ -84,8 +82,8 @@ class World:
     ) -> None:
         self.plan = plan
         self.timeline = Timeline(Random(plan.seed))
-        self.invariants = Invariants(plan)
         self.network = Network(plan, self.timeline, self.feed)
+        self.invariants = Invariants(plan, self.network.at)
         self.provider = Provider(plan, self.timeline, self.feed, self.invariants)
         self.processes: list[Process] = []
         self._gateways: list[Process] = []
@@ -114,7 +112,7 @@ class World:
             if self._progress is not None:
                 self._progress(plan.calls - self.callers.left)
         timeline.run(timeline.now + plan.timeout_s[1] * timeline.random.random())
-        self.faults.quiet = self.network.quiet = self.provider.quiet = True
+        self.faults.quiet = self.network.quiet = self.provider.quiet = self.callers.quiet = True
         timeline.run(timeline.now + MENDED_AFTER_S)
         self._come_to_rest()
         self._probe()
@@ -339,47 +337,50 @@ class World:
     def _handle(self, process: Process, event: Event) -> None:
         now = self.timeline.now
         local = process.local(now)
-        invariants = self.invariants
+        invariants, story = self.invariants, self._story
         invariants.now = now
         invariants.cause = event
         self.steps += 1
-        if isinstance(event, Received):
-            kind: type = type(event.message)
-            self.trace = crc32(getattr(event.message, "call_id", b""), self.trace)
-        else:
-            kind = type(event)
-        self.trace = crc32(_STEP.pack(now, process.index, _tag(kind)), self.trace)
-        story = self._story
+        kind: type = type(event)
+        call = 0
+        if kind is Received:
+            message = event.message  # type: ignore[union-attr]
+            kind = type(message)
+            if kind in ABOUT_A_CALL:
+                call = crc32(message.call_id)
+        self.trace = hash((self.trace, now, process.index, _tag(kind), call))  # of numbers only: the same in every run
         if story is not None:
             story.event(now, process, event)
         try:
             actions = process.machine.handle(event, local)
         except Exception as error:
             raise Violation("sound", f"{process}: {type(error).__name__}: {error}", getattr(event, "call_id", None)) from error
+        watched = invariants.watched
         for action in actions:
             if story is not None:
                 story.action(now, process, action)
-            done = type(action)
-            if done is Send:
-                assert isinstance(action, Send)
-                message = action.message
-                invariants.sent(process, message)
-                if process.role == "broker" and type(message) is Request:
-                    invariants.given(process, self.network.at(action.peer).life, message.call_id)
-                self.network.send(process, action.peer, message)
-            elif isinstance(action, Settle):
-                self.callers.answered(invariants.settled(process, action, local))
-            elif isinstance(action, Start):
-                self.provider.start(process, action)
-            elif isinstance(action, Prepare):
-                self.provider.prepare(process, action)
-            elif isinstance(action, Stop):
-                self.provider.stop(process, action)
-        if process.role == "broker" and kind in GROWING:
-            invariants.bounded(process)
+            if type(action) is Send:
+                if type(action.message) in watched:
+                    invariants.sent(process, action.peer, action.message)
+                self.network.send(process, action.peer, action.message)
+            else:
+                self._do(process, action, local)
+        if process.role == "broker":
+            invariants.passed(process, kind)
         if not process.touched:
             process.touched = True
             self._touched.append(process)
+
+    def _do(self, process: Process, action: Action, local: float) -> None:
+        match action:
+            case Settle():
+                self.callers.answered(self.invariants.settled(process, action, local))
+            case Start():
+                self.provider.start(process, action)
+            case Prepare():
+                self.provider.prepare(process, action)
+            case Stop():
+                self.provider.stop(process, action)
 
     # Timers
 
