@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.edges.http_connection import DISCARD_BYTES_MAX, READ_AHEAD_BYTES_MAX
-from homing.edges.http_exchange import PIPELINE_MAX, Exchange
-from homing.edges.http_head import ListenerLimits
+from homing.edges.http_exchange import KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, PIPELINE_MAX, Exchange
+from homing.edges.http_head import Head, ListenerLimits
 from tests.edges.corpus import BAD, GOOD, Case
 from tests.edges.lines import TEXT, Line, echo, post
 
@@ -14,9 +14,24 @@ LIMITS = ListenerLimits(header_timeout_s=10, body_timeout_s=30, idle_timeout_s=7
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def outcome(*segments: bytes) -> tuple:
+def remembering(exchange: Exchange) -> None:
+    exchange.remember("seen")
+    echo(exchange)
+
+
+HEADS: dict[bytes, Head] = {}
+"""Every head of the corpus that can be remembered."""
+
+for _case in GOOD:
+    _line = Line(reply=remembering).feed(_case.data)
+    HEADS.update(_line.connection.shared.heads)
+
+
+def outcome(*segments: bytes, heads: dict[bytes, Head] | None = None) -> tuple:
     """All that can be told apart from outside, and nothing of when it happened."""
-    line = Line(reply=echo).feed(*segments)
+    line = Line(reply=echo)
+    line.connection.shared.heads = dict(heads or {})
+    line.feed(*segments)
     finals = [(answer.status, answer.headers, answer.body) for answer in line.answers if answer.status >= 200]
     held = line.held
     line.lose()
@@ -44,6 +59,78 @@ def test_cuts_change_nothing(case: Case) -> None:
     for at in places:
         assert outcome(data[:at], data[at:]) == expected, at
     assert outcome(*[data[at : at + 1] for at in range(len(data))]) == expected
+
+
+@pytest.mark.parametrize("case", GOOD + BAD, ids=lambda case: case.name)
+def test_a_head_that_came_before_changes_nothing(case: Case) -> None:
+    assert outcome(case.data, heads=HEADS) == outcome(case.data)
+
+
+@given(st.data())
+def test_heads_that_came_before_in_any_segments(data: st.DataObject) -> None:
+    stream = b"".join(data.draw(st.lists(st.sampled_from([case.data for case in GOOD + BAD] + [*HEADS]), min_size=1, max_size=4)))
+    segments = []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)) | st.just(len(stream)))
+        segments.append(stream[:size])
+        stream = stream[size:]
+    assert outcome(*segments, heads=HEADS) == outcome(*segments)
+
+
+def test_only_heads_that_leave_nothing_to_decide_are_remembered() -> None:
+    assert HEADS
+    for case in GOOD + BAD:
+        line = Line(reply=remembering).feed(case.data)
+        for head in line.connection.shared.heads.values():
+            assert head.length > 0
+            assert head.keep
+            assert not head.expects
+            assert head.known == "seen"
+    long = post(b"1").replace(b"Host: gateway", b"Host: gateway\r\nX: " + b"y" * KNOWN_HEAD_BYTES_MAX)
+    assert not Line(reply=remembering).feed(long).connection.shared.heads
+
+
+def test_what_is_remembered_of_heads_is_bounded() -> None:
+    line = Line(reply=remembering)
+    for number in range(KNOWN_HEADS_MAX + 3):
+        line.feed(post(b"1").replace(b"Host: gateway", b"Host: a%d" % number))
+    heads = line.connection.shared.heads
+    assert len(heads) == KNOWN_HEADS_MAX
+    assert b"Host: a2\r" not in b"".join(heads)
+    assert b"Host: a3\r" in b"".join(heads)
+
+
+def test_a_known_head_is_held_to_the_limits_of_now() -> None:
+    line = Line(reply=remembering, limits=ListenerLimits(held_bytes_max=5)).feed(post(b"123"))
+    line.connection.shared.held_bytes = 3
+    line.feed(post(b"123"))
+    assert line.statuses == [200, 503]
+
+
+def test_a_known_head_waits_its_turn() -> None:
+    line = Line(reply=remembering).feed(post(b"1"))
+    line.reply = None
+    line.feed(post(b"2"), post(b"3"))
+    second, third = line.exchanges[1:]
+    third.answer(200, TEXT, b"three")
+    assert len(line.answers) == 1
+    second.answer_ok(b"A: b\r\n", b"two")
+    assert [answer.body for answer in line.answers[1:]] == [b"two", b"three"]
+    assert line.answers[1].headers["a"] == "b"
+    assert line.held == 0
+
+
+def test_a_fault_of_whoever_answers_a_known_head() -> None:
+    line = Line(reply=remembering).feed(post(b"1"))
+
+    def fault(exchange: Exchange) -> None:
+        raise RuntimeError
+
+    line.reply = fault
+    line.feed(post(b"1"))
+    assert line.transport.aborted
+    assert line.held == 0
+    assert line.loop.reports
 
 
 WORDS = [

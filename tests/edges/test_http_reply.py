@@ -1,5 +1,7 @@
 """`http_reply`: the bytes of answers."""
 
+import pytest
+
 from homing.edges.http_reply import (
     HEARTBEAT,
     JOINED_BYTES_MAX,
@@ -35,6 +37,19 @@ def test_an_answer_is_one_piece() -> None:
         b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nA: b\r\nC: d\r\nContent-Length: 2\r\n\r\n{}"
     ]
     assert composed(fields=False) == [b"HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n\r\n{}"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"x" * (JOINED_BYTES_MAX + 1)])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("headless", [True, False])
+@pytest.mark.parametrize("status", [200, 503])
+def test_lines_in_one_piece_are_as_good_as_pairs(status: int, headless: bool, version: str, keep: bool, body: bytes) -> None:
+    pairs: list[bytes] = []
+    lines: list[bytes] = []
+    compose(pairs, (status, [(b"A", b"b"), (b"C", b"d")], body), DATE, keep, version, headless)
+    compose(lines, (status, b"A: b\r\nC: d\r\n", body), DATE, keep, version, headless)
+    assert lines == pairs
 
 
 def test_a_large_body_is_not_copied() -> None:

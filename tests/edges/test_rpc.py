@@ -301,6 +301,13 @@ def test_a_notification_is_told_what_applies_to_the_whole_body(reason: str) -> N
     assert answer["id"] is None
 
 
+def test_success_in_one_piece_says_the_same() -> None:
+    for result in (b"", b'{"a":1}'):
+        status, fields, body = rpc.single(Outcome(reason="ok", executed="yes", result=result), b'"x"', "c" * 32, 5000)
+        assert status == 200
+        assert rpc.success(result, b'"x"', "c" * 32, 5000) == (b"".join(b"%b: %b\r\n" % field for field in fields), body)
+
+
 def test_a_heartbeat_tells_what_is_known() -> None:
     assert named(rpc.heartbeat_headers(ID, 5)) == {
         "Content-Type": "application/json",

@@ -24,6 +24,8 @@ from homing.edges.http_reply import (
     compose_chunks,
 )
 
+KNOWN_HEADS_MAX: Final = 1024
+KNOWN_HEAD_BYTES_MAX: Final = 2048
 PIPELINE_MAX: Final = 16  # requests of one connection that are open at once; more wait unread
 LINGER_S: Final = 2.0
 
@@ -41,12 +43,13 @@ class Exchange:
     """One request, and the one answer to it. Header names are lower-case, repeated fields joined by ", "."""
 
     __slots__ = (
-        "_fields", "_raw", "abandoned", "beat_at", "beat_headers", "beating", "body", "connection", "gone", "held", "http_version",
-        "keep", "method", "path", "query", "reply",
+        "_fields", "_raw", "abandoned", "beat_at", "beat_headers", "beating", "body", "connection", "gone", "head", "held",
+        "http_version", "keep", "method", "path", "query", "reply",
     )  # fmt: skip
 
     def __init__(self, connection: "AnsweringConnection", head: Head, raw: bytes) -> None:
         self.connection = connection
+        self.head = head
         self.method = head.method
         self.path = head.path
         self.query = head.query
@@ -83,6 +86,14 @@ class Exchange:
     @property
     def secure(self) -> bool:
         return self.connection.secure
+
+    def remember(self, known: object) -> None:
+        """The next request with the very same head is read with one look-up, and its `head.known` is what is given here.
+
+        For heads that were good for something, or else strangers would choose what is remembered.
+        """
+        self.head.known = known
+        self.connection.shared.remember(self._raw, self.head)
 
     def slim(self) -> None:
         """The answer will take a while: keep the header fields as the bytes they came in."""
@@ -136,6 +147,7 @@ class Shared:
         self.loop: asyncio.AbstractEventLoop  # set by start()
         self.date = b""
         self.closing = False
+        self.heads: dict[bytes, Head] = {}
         self.callers: set[AnsweringConnection] = set()
         self.held_bytes = 0
         self.accepted = 0  # connections
@@ -143,6 +155,17 @@ class Shared:
         self.refused = 0  # by HTTP itself
         self.abandoned = 0  # exchanges whose caller went away
         self.resets = 0  # connections cut because nothing could be written, or for a fault of our own
+
+    def remember(self, raw: bytes, head: Head) -> None:
+        """Callers say the same again and again: a head that came before needs no second parsing, for equal bytes are equal heads.
+
+        Only such are kept as leave nothing to decide: a body of known length, and the connection stays. They hold API keys,
+        as do the requests themselves; like those they are never shown.
+        """
+        if head.length > 0 and head.keep and not head.expects and len(raw) <= KNOWN_HEAD_BYTES_MAX:
+            if len(self.heads) >= KNOWN_HEADS_MAX:
+                del self.heads[next(iter(self.heads))]
+            self.heads[raw] = head
 
     def left(self, connection: "AnsweringConnection") -> None:
         self.callers.discard(connection)

@@ -57,6 +57,7 @@ class Head(msgspec.Struct, gc=False):
     length: int
     keep: bool  # the connection may be used again after this request
     expects: bool  # the caller waits for 100 before it sends the body
+    known: object = None  # what whoever answers has found out from it, and need not find out again
 
 
 METHODS: Final = {
@@ -72,6 +73,7 @@ _request_line = re.compile(_LINE)
 _field_line = re.compile(_FIELD)
 _whole_head = re.compile(_LINE + rb"(?:" + _FIELD + rb")*+\r\n")
 _neat_head = re.compile(_LINE + rb"(?:" + _NEAT + rb")*+\r\n")
+match_head: Final = _neat_head.match  # (data, start): the whole head there, if it is as plain as most are
 _first_byte = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 # RFC 3986 section 3.2.2, without userinfo, which RFC 9110 section 4.2.4 forbids here.
 _host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
@@ -102,11 +104,6 @@ _EXPECTATION = Refusal(417, "100-continue is the only expectation that can be me
 def fields_of(raw: bytes) -> dict[bytes, bytes]:
     """The header fields of a head that was accepted before, once more."""
     return _split_any(raw)[0]
-
-
-def match_head(data: bytes | bytearray, start: int) -> "re.Match[bytes] | None":
-    """The whole head at `start`, if it is there and as plain as most are."""
-    return _neat_head.match(data, start)
 
 
 def parse_head(raw: bytes, limits: ListenerLimits, neat: "re.Match[bytes] | None" = None) -> Head | Refusal:

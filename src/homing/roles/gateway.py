@@ -164,7 +164,8 @@ class Gateway:
 
     def answer(self, exchange: Exchange) -> None:
         """One HTTP request. Never raises for what a caller sent."""
-        wishes = self._wishes_of(exchange)
+        known = exchange.head.known
+        wishes = known if isinstance(known, _Wishes) else self._wishes_of(exchange)
         if wishes is None:
             return
         body, exchange.body = exchange.body, b""
@@ -212,7 +213,10 @@ class Gateway:
             return None
         if rpc.refuse_early(exchange, self._limits.origins):
             return None
-        return self._wishes(exchange)
+        wishes = self._wishes(exchange)
+        if isinstance(wishes, _Wishes) and wishes.usage is not None and wishes.key is None:
+            exchange.remember(wishes)  # all this hangs on the head alone; with a key in it, it would not come again
+        return wishes
 
     def _wishes(self, exchange: Exchange) -> "_Wishes | Outcome":
         """What the headers ask for, for every call in the body."""
