@@ -40,10 +40,12 @@ class Gcra:
 
     def take(self, now: float) -> float:
         """0.0 and the token is taken, or the seconds until one would be there."""
-        wait_s = self.wait(now)
-        if wait_s == 0.0:
-            self._arrival = max(now, self._arrival) + self._interval_s
-        return wait_s
+        arrival = self._arrival
+        wait_s = arrival - self._tolerance_s - now
+        if wait_s > SLACK_S:
+            return wait_s
+        self._arrival = (arrival if arrival > now else now) + self._interval_s
+        return 0.0
 
     def reserve(self, now: float, latest: float) -> float | None:
         """The instant from which a token is there for the caller alone; None, and nothing taken, if that is after `latest`."""
