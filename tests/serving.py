@@ -115,7 +115,7 @@ class Serving:
     def __init__(
         self, text: str, folder: Path, provide: Provide = lambda asked: Answer(body={}), environ: dict[str, str] | None = None
     ) -> None:
-        self._text = text
+        self._text = text if "[admin]" in text else text + '\n[admin]\nlisten = "127.0.0.1:0"\n'  # tests run side by side
         self._folder = folder
         self._environ = environ or {}
         self.provider = ScriptedProvider(provide)
