@@ -419,3 +419,12 @@ def test_any_value_anywhere_is_read_or_told_and_never_raises(tmp_path: Path, odd
                 reading = config.read(path, environ={"ACME_TOKEN": "t0ken"})
                 assert (reading.config is None) is any(not problem.warning for problem in reading.problems)
         file.write_text(text, encoding="utf-8")
+
+
+def test_a_codec_beside_the_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "codec_beside_it.py").write_text("def encode(value):\n    return b'x'\n")
+    (tmp_path / "homing.toml").write_text(
+        '[providers.p]\nbase_url = "http://127.0.0.1:1"\n'
+        '[methods."a.b"]\nprovider = "p"\nrequest = "POST /"\nencode = "python:codec_beside_it:encode"\n'
+    )
+    assert "a.b" in config.read(tmp_path / "homing.toml").methods

@@ -6,6 +6,7 @@ merged in, and are compiled.
 
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -248,6 +249,9 @@ class _Reader:
 
     def _compile(self, config: Config) -> dict[str, core_methods.Method]:
         compiled: dict[str, core_methods.Method] = {}
+        folder = str(self.sources[0].path.parent.absolute())
+        if folder not in sys.path:  # at the end: a codec beside the file is found, and shadows nothing
+            sys.path.append(folder)
         for name, provider in config.providers.items():
             for problem in core_methods.check_provider(settings.provider_spec(name, provider)):
                 self._report_compiled(problem, ("providers", name))

@@ -3,10 +3,12 @@
 import errno
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from homing.cli import main, serve
+from homing.config import Config
 from homing.telemetry import Log
 
 
@@ -45,3 +47,10 @@ def test_any_other_fault_is_no_question_of_addresses() -> None:
 
     with pytest.raises(OSError, match="disk"):
         serve.run(broken)
+
+
+def test_the_admin_listener_can_be_moved() -> None:
+    moved = serve.with_admin(Config(), "127.0.0.1:9")
+    assert (moved.admin.listen.port, moved.gateway) == (9, Config().gateway)
+    with pytest.raises(click.BadParameter, match="nowhere"):
+        serve.with_admin(Config(), "nowhere")

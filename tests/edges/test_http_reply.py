@@ -91,3 +91,7 @@ def test_an_answer_in_chunks() -> None:
     compose_chunks(out, b"x" * 26)
     compose_chunks(out, b"")
     assert b"".join(out) == b"1a\r\n" + b"x" * 26 + b"\r\n0\r\n\r\n0\r\n\r\n"
+
+
+def test_a_status_without_a_name_has_none() -> None:
+    assert composed(529)[0].startswith(b"HTTP/1.1 529 \r\n")

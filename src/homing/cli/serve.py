@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable, Coroutine
 
 import click
+from msgspec.structs import replace
 
 from homing.cli.reading import config_option, read_or_exit
 from homing.config import Config
 from homing.core.methods import Method
+from homing.forms import parse_address
 from homing.roles.serve import new_loop, serve
 from homing.telemetry import Log, LogHandler, to_stderr
 
@@ -31,7 +33,8 @@ def run(main: Callable[[Log], Coroutine[object, object, None]]) -> None:
             raise
         log.close()
         click.echo(
-            f"Cannot listen: {error.strerror or error}. Is another homing running? --listen takes another address.", err=True
+            f"Cannot listen: {error.strerror or error}. Is another homing running? --listen and --admin take other addresses.",
+            err=True,
         )
         raise SystemExit(EXIT_CONFIGURATION) from None
     finally:
@@ -41,7 +44,8 @@ def run(main: Callable[[Log], Coroutine[object, object, None]]) -> None:
 @click.command(short_help="Run gateway, broker and worker in one process.")
 @config_option
 @click.option("--listen", metavar="HOST:PORT", envvar="HOMING_LISTEN", help="Overrides gateway.listen.")
-def command(config_path: str, listen: str | None) -> None:
+@click.option("--admin", metavar="HOST:PORT", help="Overrides admin.listen.")
+def command(config_path: str, listen: str | None, admin: str | None) -> None:
     """Run gateway, broker and worker in one process. SIGTERM drains: running calls end, new ones are refused.
 
     \b
@@ -49,8 +53,19 @@ def command(config_path: str, listen: str | None) -> None:
       homing serve --config homing.toml --listen 127.0.0.1:8370
     """
     config, reading = read_or_exit(config_path, listen=listen)
+    if admin is not None:
+        config = with_admin(config, admin)
     methods: dict[str, Method] = reading.methods
     run(lambda log: _serve(config, methods, log))
+
+
+def with_admin(config: Config, address: str) -> Config:
+    """The configuration with another admin listener. Raises BadParameter for what is no address."""
+    try:
+        listen = parse_address(address)
+    except ValueError as error:
+        raise click.BadParameter(f"{address!r}: {str(error) or 'expected HOST:PORT'}", param_hint="--admin") from None
+    return replace(config, admin=replace(config.admin, listen=listen))
 
 
 async def _serve(config: Config, methods: dict[str, Method], log: Log) -> None:

@@ -12,12 +12,17 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEARTBEAT: Final = b"1\r\n \r\n"  # one chunk of one space, which JSON does not mind
 JOINED_BYTES_MAX: Final = 64 << 10  # a larger body is not copied behind its head
 
-_STATUS: Final = {
-    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()) for status in HTTPStatus if status.value >= 200
-} | {
-    413: b"HTTP/1.1 413 Content Too Large",  # as RFC 9110 calls them, and older Pythons do not
-    414: b"HTTP/1.1 414 URI Too Long",
-}
+_STATUS: Final = (
+    {
+        status: b"HTTP/1.1 %d " % status
+        for status in range(200, 600)  # the phrase is for people, and may be empty
+    }
+    | {status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode()) for status in HTTPStatus if status.value >= 200}
+    | {
+        413: b"HTTP/1.1 413 Content Too Large",  # as RFC 9110 calls them, and older Pythons do not
+        414: b"HTTP/1.1 414 URI Too Long",
+    }
+)
 _field = b": ".join
 
 
