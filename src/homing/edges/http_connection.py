@@ -12,6 +12,7 @@ from homing.edges.http_exchange import (
     LAST,
     LINGER,
     NEVER,
+    NO_HEAD,
     PIPELINE_MAX,
     AnsweringConnection,
     Exchange,
@@ -22,7 +23,6 @@ from homing.edges.http_head import CHUNKED, REQUEST_LINE_BYTES_MAX, Head, Refusa
 READ_AHEAD_BYTES_MAX: Final = 64 << 10  # so much may wait before reading pauses, for who does not read sees no hang-up either
 DISCARD_BYTES_MAX: Final = 8 << 20
 
-_NO_REQUEST: Final = Head("", "", "", "1.1", {}, 0, False, False)
 _HELD_FULL: Final = Refusal(503, "Too many bytes are held for other calls at the moment.", "gateway.held_bytes_max")
 _SLOW_HEAD: Final = Refusal(408, "The request head did not arrive in time.", "gateway.timeout.header")
 _SLOW_BODY: Final = Refusal(408, "The request body did not arrive in time.", "gateway.timeout.body")
@@ -331,7 +331,7 @@ class Connection(AnsweringConnection):
         self.state = LAST
         self.refused = True
         self.read_deadline = NEVER
-        exchange = Exchange(self, _NO_REQUEST, b"")
+        exchange = Exchange(self, NO_HEAD, b"")
         if headless:
             exchange.method = "HEAD"
         self.pending.append(exchange)

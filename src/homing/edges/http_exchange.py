@@ -34,6 +34,7 @@ LINGER_S: Final = 2.0
 HEAD, BODY, CHUNKS, LAST, LINGER, CLOSED = range(6)
 
 NEVER: Final = math.inf
+NO_HEAD: Final = Head("", "", "", "1.1", {}, 0, False, False)
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
 Refuse: TypeAlias = Callable[[int, str, str | None], tuple[Fields, bytes]]
@@ -96,8 +97,9 @@ class Exchange:
         self.connection.shared.remember(self._raw, self.head)
 
     def slim(self) -> None:
-        """The answer will take a while: keep the header fields as the bytes they came in."""
+        """The answer will take a while: keep the header fields as the bytes they came in, and as nothing else."""
         self._fields = None
+        self.head = NO_HEAD
 
     def answer(self, status: int, headers: Fields, body: bytes) -> None:
         """Answer, once. It leaves in its turn, or nowhere if the caller is gone. Raises RuntimeError the second time."""
