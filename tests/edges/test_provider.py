@@ -350,7 +350,7 @@ async def test_close_ends_everything_and_nothing_begins_after_it() -> None:
         ends = [start(provider, timeout_s=50)[1] for _ in range(3)]
         await until(lambda: sum(b"amount" in log for log in there.log) == 3)
         ends.append(start(dialing)[1])
-        await provider.close()
+        await asyncio.gather(provider.close(), provider.close())
         await dialing.close()
         for end in ends[:3]:
             failed(end.result(), "cancelled", "unknown")

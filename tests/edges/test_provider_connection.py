@@ -327,6 +327,19 @@ async def test_lost_for_a_reason() -> None:
 
 
 @on_both_loops
+async def test_a_write_that_raises_may_have_written() -> None:
+    def broken(data: object) -> None:
+        raise RuntimeError("the handle is closed")
+
+    connection, wire, _ = made()
+    wire.write = broken  # type: ignore[method-assign]
+    one = One()
+    connection.begin(one, b"request", bodyless=False)
+    assert one.results == [ExchangeFailed("connection_lost", "unknown", "a.example: the handle is closed")]
+    assert wire.ended == "abort"
+
+
+@on_both_loops
 async def test_nothing_is_read_for_nobody() -> None:
     connection, wire, _ = made()
     connection.eof_received()

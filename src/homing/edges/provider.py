@@ -89,8 +89,8 @@ class Running:
         name = self._provider.authority
         connection = self._connection
         if connection is None:
-            assert self._dial is not None
-            self._dial.cancel()
+            if self._dial is not None:
+                self._dial.cancel()
             return ExchangeFailed(reason, "no", f"{name}: {message} before the request was written")
         status = connection.status
         connection.abort()
@@ -129,8 +129,9 @@ class Provider:
         self._open: set[Connection] = set()
         self._resting: dict[Connection, None] = {}  # the longest rested first
         self._dials: dict[asyncio.Task[None], Running] = {}
+        self._outbox: list[tuple[Running, bytes, bool, bool, float]] = []  # asked for in this turn of the loop
         self._sweep: asyncio.TimerHandle | None = None
-        self._emptied: asyncio.Future[None] | None = None
+        self._emptied = asyncio.Event()
         self._closed = False
         self.connects_total = 0  # connections that came about
         self.reuses_total = 0  # exchanges that found one
@@ -157,20 +158,10 @@ class Provider:
         """
         data = encode(request, self.authority)
         running = Running(self, done)
-        now = self.loop.time()
         self.deadlines.add(deadline, running)
-        bodyless = request.method == "HEAD"
-        if self._closed:
-            running.settle_soon(ExchangeFailed("cancelled", "no", f"{self.authority}: no exchange begins any more"))
-        elif deadline <= now:
-            running.settle_soon(ExchangeFailed("timed_out", "no", f"{self.authority}: the deadline had passed"))
-        elif (connection := self._take(now, fresh)) is not None:
-            self.reuses_total += 1
-            running.begin(connection, data, bodyless=bodyless)
-        else:
-            dial = running.dial(self._connect(running, data, bodyless))
-            self._dials[dial] = running
-            dial.add_done_callback(self._dials.pop)
+        if not self._outbox:
+            self.loop.call_soon(self._flush)
+        self._outbox.append((running, data, request.method == "HEAD", fresh, deadline))
         return running
 
     async def close(self) -> None:
@@ -178,7 +169,7 @@ class Provider:
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
-        for running in list(self._dials.values()):
+        for running in [entry[0] for entry in self._outbox] + list(self._dials.values()):
             running.cancel()
         for connection in list(self._open):
             if isinstance(connection.asker, Running):
@@ -187,11 +178,32 @@ class Provider:
                 connection.abort()
         if self._dials:
             await asyncio.wait(list(self._dials))
-        if self._open:
-            self._emptied = self.loop.create_future()
-            await self._emptied
+        while self._open:
+            await self._emptied.wait()
         await asyncio.sleep(0)  # for what was cancelled a moment ago and had nothing open
         self.deadlines.close()
+
+    def _flush(self) -> None:
+        """Begin what was asked for in this turn of the loop.
+
+        All of a turn at once: a provider that is woken for each request by itself costs both sides a quarter more.
+        """
+        outbox, self._outbox = self._outbox, []
+        now = self.loop.time()
+        for running, data, bodyless, fresh, deadline in outbox:
+            if running.settled:
+                continue
+            if self._closed:
+                running.settle(ExchangeFailed("cancelled", "no", f"{self.authority}: no exchange begins any more"))
+            elif deadline <= now:
+                running.expire()
+            elif (connection := self._take(now, fresh)) is not None:
+                self.reuses_total += 1
+                running.begin(connection, data, bodyless=bodyless)
+            else:
+                dial = running.dial(self._connect(running, data, bodyless))
+                self._dials[dial] = running
+                dial.add_done_callback(self._dials.pop)
 
     def _take(self, now: float, fresh: bool) -> Connection | None:
         """Return the connection that rested least, if it may be used. What is found dead or too old on the way is closed."""
@@ -253,8 +265,8 @@ class Provider:
 
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)
-        if self._emptied is not None and not self._open and not self._emptied.done():
-            self._emptied.set_result(None)
+        if self._closed and not self._open:
+            self._emptied.set()
 
     def _sweep_resting(self) -> None:
         self._sweep = None

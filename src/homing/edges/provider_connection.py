@@ -11,7 +11,7 @@ import select
 import ssl
 from typing import Final, Protocol, cast
 
-from homing.core.exchange import ExchangeFailed, ExchangeResult, FailureReason
+from homing.core.exchange import ExchangeFailed, ExchangeResult, FailureReason, HttpResponse
 from homing.edges.connect import Wire, words_of
 from homing.edges.provider_response import Broken, Reader
 
@@ -85,7 +85,11 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self.asker = asker
         self._reader.begin(bodyless=bodyless)
-        self._transport.write(data)
+        try:
+            self._transport.write(data)
+        except Exception as error:  # no loop should, but others wait for their turn to be written
+            self._fail("connection_lost", words_of(error))
+            return
         unwritten_bytes = self._look_at_buffers()
         if unwritten_bytes:
             self._watch_writing(unwritten_bytes)
@@ -134,9 +138,13 @@ class Connection(asyncio.Protocol):
         if self.asker is None:
             self.abort()  # nobody asked
             return
+        response = self._reader.read_known(data)
+        if response is not None:
+            self._complete(response)
+            return
         try:
             if self._reader.feed(data):
-                self._complete()
+                self._complete(self._reader.response())
         except Broken as broken:
             self._fail(broken.reason, broken.message)
 
@@ -149,7 +157,7 @@ class Connection(asyncio.Protocol):
             return
         try:
             if self._reader.end():
-                self._complete()
+                self._complete(self._reader.response())
         except Broken as broken:
             self._fail(broken.reason, broken.message)
 
@@ -201,11 +209,10 @@ class Connection(asyncio.Protocol):
 
     # how an exchange ends
 
-    def _complete(self) -> None:
+    def _complete(self, response: HttpResponse) -> None:
         asker, reader, transport = self.asker, self._reader, self._transport
         assert asker is not None
         assert transport is not None
-        response = reader.response()
         self.asker = None
         early = False
         if self._stall is not None:

@@ -32,6 +32,10 @@ _PLAIN, _HOST, _ACCEPT_ENCODING = 0, 1, 2
 _KINDS: Final[dict[str, int]] = {}  # header names that were found good; they come from configurations, so they are few
 _KINDS_MAX: Final = 1024
 _ACCEPT: Final = f"Accept-Encoding: {ACCEPT_ENCODING}\r\n"
+# What was found good of the last request to a target: method, header fields, host, and the head up to the Content-Length's number.
+_HEADS: Final[dict[str, tuple[str, tuple[tuple[str, str], ...], str, bytes]]] = {}
+_HEADS_MAX: Final = 256
+_HEAD_BYTES_MAX: Final = 2048
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -65,6 +69,9 @@ def encode(request: HttpRequest, host: str) -> bytes:
     `host` is the value of the Host header, unless the request brings its own.
     """
     method, target, headers = request.method, request.target, request.headers
+    known = _HEADS.get(target)
+    if known is not None and known[0] == method and known[1] == headers and known[2] == host and request.body is not None:
+        return b"%b%d\r\n\r\n%b" % (known[3], len(request.body), request.body)
     if not (target.isascii() and target.isprintable() and target[:1] == "/") or " " in target or "#" in target:
         raise ValueError(target_problem(target))
     if method not in METHODS and not _TOKEN.fullmatch(method):
@@ -100,7 +107,13 @@ def encode(request: HttpRequest, host: str) -> bytes:
     except UnicodeEncodeError:
         problems = (header_problem(name, value) for name, value in headers)
         raise ValueError(next(filter(None, problems), "the request is not Latin-1")) from None
-    return head + body if body else head
+    if body is None:
+        return head
+    if len(head) <= _HEAD_BYTES_MAX:
+        if len(_HEADS) >= _HEADS_MAX:
+            _HEADS.clear()
+        _HEADS[target] = (method, headers, host, head[: head.rindex(b" ") + 1])
+    return head + body
 
 
 def _kind(name: str) -> int:

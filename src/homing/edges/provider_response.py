@@ -15,6 +15,8 @@ FIELD_OVERHEAD_BYTES: Final = 32  # what a header counts beside its own bytes, a
 VERSION: Final = b"HTTP/1."
 _NONE: Final[dict[str, str]] = {}  # never written to
 _NAMES_MAX: Final = 1024
+KNOWN_HEADS_MAX: Final = 256
+KNOWN_HEAD_BYTES_MAX: Final = 2048
 _NAMES: Final[dict[bytes, str]] = {}  # header names as they come, to how they are shown
 
 
@@ -25,6 +27,38 @@ class Broken(Exception):
         super().__init__(message)
         self.reason: FailureReason = reason
         self.message = message
+
+
+class KnownHeads:
+    """Heads of responses that came before, byte for byte, and what they were found to say: status, header fields, body's length.
+
+    A provider says the same again and again, but for `Date`, which changes once a second. Only such are kept as were read whole
+    from one segment, frame their body by Content-Length and leave the connection usable: equal bytes say that again.
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[int, dict[str, str], int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, data: bytes) -> HttpResponse | None:
+        """Return the response that `data` is, if it is one with a known head and nothing else."""
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._known.get(data[:end])
+        if known is None or len(data) != end + known[2]:
+            return None
+        return HttpResponse(known[0], known[1], data[end:])
+
+    def learn(self, data: bytes, response: HttpResponse) -> None:
+        """Keep the head of `data`, which was `response` and nothing else."""
+        end = len(data) - len(response.body)
+        if end <= KNOWN_HEAD_BYTES_MAX and data.find(b"\r\n\r\n") + 4 == end:
+            if len(self._known) >= KNOWN_HEADS_MAX:
+                del self._known[next(iter(self._known))]
+            self._known[data[:end]] = (response.status, response.headers, len(response.body))
 
 
 class Reader:
@@ -48,6 +82,7 @@ class Reader:
         "_headers",
         "_interim",
         "_interims",
+        "_known",
         "_parser",
         "_quiet_bytes",
         "_start",
@@ -57,7 +92,9 @@ class Reader:
         "reusable",
     )
 
-    def __init__(self, *, body_bytes_max: int, head_bytes_max: int) -> None:
+    def __init__(self, *, body_bytes_max: int, head_bytes_max: int, known: KnownHeads | None = None) -> None:
+        """`known` may be shared by readers with the same bounds."""
+        self._known = known if known is not None else KnownHeads()
         self._body_bytes_max = body_bytes_max
         self._head_bytes_max = head_bytes_max
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
@@ -79,9 +116,22 @@ class Reader:
         self._taken_bytes = 0  # of the body, as it came
         self._head_complete = self._interim = self._interims = self._complete = self._until_close = False
 
+    def read_known(self, data: bytes) -> HttpResponse | None:
+        """Return the response if `data` is all of one whose head came before; None, with nothing done: `feed` it.
+
+        The parser does not hear of it: it stands between two messages before and after.
+        """
+        if self._start != b"" or self._bodyless:
+            return None
+        response = self._known.find(data)
+        if response is not None:
+            self.reusable = True
+        return response
+
     def feed(self, data: bytes) -> bool:
         """Take bytes as they come. True: the response is complete. Raises Broken; then feed it no more."""
         start = self._start
+        whole = start == b""
         if start is not None:
             start += data[: len(VERSION) - len(start)]
             if not VERSION.startswith(start):
@@ -99,12 +149,25 @@ class Reader:
         if self._complete:
             if self._bodyless:
                 self._parser = HttpResponseParser(self)  # the old one waits for the body that never comes
+            elif whole and self._is_plain():
+                self._known.learn(data, HttpResponse(self._status, self._headers, bytes(self._body or b"")))
             return True
         if self._head_complete:
             self._fields.clear()  # trailers
         if self._quiet_bytes > self._head_bytes_max:
             raise self._too_much()
         return False
+
+    def _is_plain(self) -> bool:
+        """Whether a response is framed by its Content-Length alone, and the next may follow."""
+        headers = self._headers
+        return (
+            self.reusable
+            and not self._interims
+            and self._decoder is None
+            and "transfer-encoding" not in headers
+            and headers.get("content-length") == str(self._taken_bytes)
+        )
 
     def end(self) -> bool:
         """The stream ended in order. True: that was the end of the body, and the response is complete."""
