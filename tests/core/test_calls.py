@@ -603,6 +603,12 @@ def test_an_error_of_a_keyed_call_names_the_callers_key_and_how_long_it_is_good(
     assert (answer.retry, answer.idempotency_key, answer.key_expires_ms) == ("same_key", "order-17", 86_396_000)
 
 
+def test_the_life_of_a_key_counts_from_admission() -> None:
+    play = gateway().at(3.0)
+    play.hears(submitted(A, effect="keyed", key_lifetime_s=100.0, deadline=8.0)).whatever()
+    assert answer_of(play.passes(5.0)).key_expires_ms == 95_000
+
+
 def test_a_key_that_has_expired_says_so() -> None:
     play = holding("keyed", key_lifetime_s=1.0)
     assert answer_of(play.passes(10.0)).key_expires_ms == 0

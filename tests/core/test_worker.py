@@ -245,6 +245,13 @@ def test_a_token_that_comes_too_late_refuses_at_once() -> None:
     play.gets(BROKER, request(C, remaining_ms=2030)).says_nothing()
 
 
+def test_a_token_must_come_a_margin_before_the_deadline() -> None:
+    play = rated().at(5.0)
+    play.gets(BROKER, request(A)).whatever()
+    play.gets(BROKER, request(B, remaining_ms=2022)).says_nothing()  # the margin is 20 ms
+    play.gets(BROKER, request(C, remaining_ms=4035)).says(Send(BROKER, like(Reject, call_id=C, reason="rate_limited")))
+
+
 def test_a_call_that_is_dropped_while_it_waits_for_its_token_frees_its_slot() -> None:
     play = rated(in_flight_max=2)
     play.gets(BROKER, request(A), request(B)).whatever()
@@ -358,8 +365,9 @@ def test_a_claim_without_an_answer_is_given_up_after_2_s() -> None:
     assert len(play.machine) == 0
 
 
-def test_a_claim_is_given_up_at_the_deadline() -> None:
-    play = claiming(asked={"remaining_ms": 500})
+@pytest.mark.parametrize("remaining_ms", [500, 600])
+def test_a_claim_is_given_up_at_the_deadline(remaining_ms: int) -> None:
+    play = claiming(asked={"remaining_ms": remaining_ms})
     play.passes(0.7).says(Send(BROKER, Claim(A, ONE, 1)), Send(BROKER, Release(A, ONE, 1)))
 
 
@@ -423,10 +431,11 @@ def test_given_up_claims_are_forgotten_after_their_deadline(heartbeat_s: float) 
 
 
 def test_the_deadline_is_the_first_claim_plus_what_the_grant_says_remains_less_a_margin() -> None:
-    play = claiming()
-    play.passes(0.4).whatever()  # claimed again at 0.3
-    start = play.at(0.5).gets(BROKER, grant(remaining_ms=8000)).one(Start)
-    assert start.deadline == pytest.approx(8.0 - 0.075)  # 1 % of the 7.5 s that remain
+    play = worker().at(3.0)
+    play.gets(BROKER, request(A)).whatever()
+    play.passes(0.4).says(Send(BROKER, Claim(A, ONE, 1)))  # again
+    start = play.at(3.5).gets(BROKER, grant(remaining_ms=8000)).one(Start)
+    assert start.deadline == pytest.approx(11.0 - 0.075)  # 1 % of the 7.5 s that remain
 
 
 def test_a_grant_that_comes_too_late_is_released_when_it_is_handled() -> None:
@@ -621,6 +630,18 @@ def test_a_refusal_by_a_row_of_ones_own_settles_the_earlier_attempt_of_a_keyed_c
     play.passes(1.0).whatever()
     outcome = final_of(play.hears(Finished(A, 2, Outcome(reason="provider_refused", executed="no", settles_earlier=True))))
     assert (outcome.reason, outcome.executed) == ("provider_refused", "no")
+
+
+def test_first_attempts_earn_retries() -> None:
+    """The budget is 10, and a tenth of a retry more with each first attempt."""
+    play = worker(attempts_max=2)
+    calls = [call_id(number) for number in range(10, 31)]
+    for claim, call in enumerate(calls, 1):
+        play.gets(BROKER, request(call)).whatever()
+        play.gets(BROKER, grant(call, claim)).whatever()
+        fails = claim <= 10 or claim == len(calls)
+        said = play.hears(Finished(call, 1, unreachable() if fails else OK)).whatever()
+        assert bool(said.actions) != fails, "a retry is begun in silence"
 
 
 def test_a_retry_after_that_does_not_fit_is_answered_now_with_the_time_to_come_again() -> None:

@@ -344,7 +344,6 @@ class Calls:
     def _leave_broker(self, call: _Call) -> None:
         if call.broker is not None and call.broker in self._brokers:
             self._brokers[call.broker] -= 1
-        call.broker = None
 
     def _drain(self, event: Draining, now: float) -> list[Action]:
         self._draining = True
