@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.core.exchange import HttpRequest
-from homing.edges.provider_request import FRAMING, encode, header_problem, target_problem
+from homing.edges.provider_request import _HEADS, _HEADS_MAX, FRAMING, encode, header_problem, target_problem
 
 HOST = "api.example:8443"
 
@@ -21,6 +21,27 @@ def test_exact_bytes() -> None:
         b"POST /v2/x?a=b HTTP/1.1\r\nHost: api.example:8443\r\nX-One: 1\r\nContent-Type: application/json\r\n"
         b"Accept-Encoding: gzip, deflate\r\nContent-Length: 2\r\n\r\n{}"
     )
+
+
+def test_the_same_again_is_the_same_but_for_its_body() -> None:
+    """Whatever was sent to the target before."""
+    headers = (("X-One", "1"),)
+    for body in (b"{}", b"", b"x" * 1000, None, b"[]"):
+        assert ask(headers=headers, body=body) == ask(headers=(*headers, ("x", "y")), body=body).replace(b"x: y\r\n", b"")
+        assert ask("PUT", headers=headers, body=body) == b"PUT" + ask(headers=headers, body=body)[4:]
+        request = HttpRequest("POST", "/v2/x?a=b", headers, body)
+        assert encode(request, "other") == encode(request, HOST).replace(HOST.encode(), b"other")
+    with pytest.raises(ValueError, match="control"):
+        ask(headers=(("X-One", "1\r\nX-Two: 2"),))
+
+
+def test_what_is_kept_of_requests_is_bounded() -> None:
+    for number in range(_HEADS_MAX + 5):
+        ask(target=f"/{number}")
+    assert len(_HEADS) <= _HEADS_MAX
+    long = (("X", "y" * 5000),)
+    assert ask(target="/long", headers=long) == ask(target="/long", headers=long)
+    assert "/long" not in _HEADS
 
 
 def test_no_body_has_no_length_and_an_empty_one_has() -> None:

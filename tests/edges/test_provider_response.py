@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.core.exchange import HttpResponse
-from homing.edges.provider_response import Broken, Reader
+from homing.edges.provider_response import KNOWN_HEAD_BYTES_MAX, KNOWN_HEADS_MAX, Broken, KnownHeads, Reader
 
 BODY = b'{"ok":true}'
 HEAD_MAX = 2000
@@ -340,3 +340,80 @@ def test_the_same_bytes_mean_the_same_in_any_pieces(pieces: list[bytes], cuts: l
             return broken.reason
 
     assert outcome([data]) == outcome(data[start:end] for start, end in pairwise(bounds))
+
+
+# ---- heads that came before ----
+
+
+def known_heads() -> KnownHeads:
+    """What is learnt from all good responses."""
+    known = KnownHeads()
+    for data, *_, bodyless in GOOD.values():
+        one = Reader(body_bytes_max=BODY_MAX, head_bytes_max=HEAD_MAX, known=known)
+        one.begin(bodyless=bodyless)
+        if one.feed(data):
+            one.response()
+    return known
+
+
+def read_by(one: Reader, data: bytes, *, short: bool) -> tuple[HttpResponse | None, bool | str]:
+    response = one.read_known(data) if short else None
+    if response is not None:
+        return response, one.reusable
+    try:
+        return (one.response(), one.reusable) if one.feed(data) else (None, False)
+    except Broken as broken:
+        return None, broken.message
+
+
+@given(st.data())
+def test_a_head_that_came_before_changes_nothing(data: st.DataObject) -> None:
+    """One connection that knows all heads and one that learns none, through the same responses."""
+    heads = known_heads()
+    assert len(heads) > 1
+    short, long = (Reader(body_bytes_max=BODY_MAX, head_bytes_max=HEAD_MAX, known=heads) for _ in range(2))
+    for _ in range(3):
+        text, *_, bodyless = GOOD[data.draw(st.sampled_from(sorted(GOOD)))]
+        segment = text[: data.draw(st.just(len(text)) | st.integers(1, len(text)))] + data.draw(
+            st.just(b"") | st.binary(max_size=3)
+        )
+        bodyless = data.draw(st.just(bodyless) | st.booleans())
+        short.begin(bodyless=bodyless)
+        long.begin(bodyless=bodyless)
+        found = read_by(short, segment, short=True)
+        assert found == read_by(long, segment, short=False)
+        if found[1] is not True:
+            break
+
+
+def test_only_what_was_all_of_one_segment_is_learnt() -> None:
+    text = GOOD["length"][0]
+    known = KnownHeads()
+    for segments in (
+        [text[:5], text[5:]],
+        [text[:-1], text[-1:]],
+        [text + b"H"],
+        [text.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)],
+    ):
+        one = Reader(body_bytes_max=BODY_MAX, head_bytes_max=HEAD_MAX, known=known)
+        for segment in segments:
+            assert one.read_known(segment) is None
+            done = one.feed(segment)
+        assert done
+        assert not known
+    one = Reader(body_bytes_max=BODY_MAX, head_bytes_max=KNOWN_HEAD_BYTES_MAX * 2, known=known)
+    assert one.feed(text.replace(b"\r\n", b"\r\nX: " + b"x" * KNOWN_HEAD_BYTES_MAX + b"\r\n", 1))
+    assert not known
+
+
+def test_what_is_learnt_is_bounded() -> None:
+    known = KnownHeads()
+    one = Reader(body_bytes_max=BODY_MAX, head_bytes_max=HEAD_MAX, known=known)
+    for number in range(KNOWN_HEADS_MAX + 2):
+        one.begin(bodyless=False)
+        assert one.feed(OK + b"X: %d\r\nContent-Length: 1\r\n\r\n1" % number)
+        one.response()
+    assert len(known) == KNOWN_HEADS_MAX
+    assert known.find(OK + b"X: 1\r\nContent-Length: 1\r\n\r\n1") is None
+    found = known.find(OK + b"X: 2\r\nContent-Length: 1\r\n\r\n2")
+    assert found == HttpResponse(200, {"x": "2", "content-length": "1"}, b"2")
