@@ -15,7 +15,7 @@ from homing.edges.connect import ConnectFailed, Connector, TlsSettings, parse_or
 from homing.edges.deadlines import Deadlines
 from homing.edges.provider_connection import Connection
 from homing.edges.provider_request import encode
-from homing.edges.provider_response import Reader
+from homing.edges.provider_response import KnownHeads, Reader
 from homing.edges.resolver import Resolver
 
 FRESH_S: Final = 1.0  # a connection that rested for less is as good as a new one
@@ -126,6 +126,7 @@ class Provider:
             proxy=parse_proxy(settings.proxy),
             step_timeout_s=settings.connect_timeout_s,
         )
+        self._heads = KnownHeads()
         self._open: set[Connection] = set()
         self._resting: dict[Connection, None] = {}  # the longest rested first
         self._dials: dict[asyncio.Task[None], Running] = {}
@@ -221,7 +222,7 @@ class Provider:
 
     async def _connect(self, running: Running, data: bytes, bodyless: bool) -> None:
         settings = self._settings
-        reader = Reader(body_bytes_max=settings.response_bytes_max, head_bytes_max=settings.head_bytes_max)
+        reader = Reader(body_bytes_max=settings.response_bytes_max, head_bytes_max=settings.head_bytes_max, known=self._heads)
         connection = Connection(self.loop, self, reader, self.authority, write_timeout_s=settings.write_timeout_s)
         self._open.add(connection)
         try:
