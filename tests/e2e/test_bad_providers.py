@@ -391,11 +391,14 @@ def test_somebody_who_speaks_first(house: House) -> None:
 
 
 def test_all_of_them_at_once(house: House) -> None:
-    """Every misbehaviour side by side, on the same provider as sound calls."""
+    """Every misbehaviour side by side, on the same provider as sound calls; but for a response that comes unasked while another is
+    awaited, which nothing in HTTP/1.1 tells from the awaited one.
+    """
+    names = [name for name in CASES if name != "riding-behind"]
     import concurrent.futures
 
-    with Neighbour(house.homing.port, "acme.echo") as neighbour, concurrent.futures.ThreadPoolExecutor(len(CASES)) as pool:
-        for name, (answer, _) in zip(CASES, pool.map(lambda name: house.call(f"acme.{name}", 3.5), CASES), strict=True):
+    with Neighbour(house.homing.port, "acme.echo") as neighbour, concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        for name, (answer, _) in zip(names, pool.map(lambda name: house.call(f"acme.{name}", 3.5), names), strict=True):
             if "error" in answer:
                 said = answer["error"]["data"]
                 assert said["executed"] in (CASES[name].executed, "unknown"), (name, answer)
