@@ -23,7 +23,7 @@ PACKED = {
     "x-gzip": gzip.compress(TEXT, mtime=0),
     "deflate": zlib.compress(TEXT),
     "deflate without its wrapper": raw_deflate(TEXT),
-    "gzip in three members": gzip.compress(TEXT[:10]) + gzip.compress(b"", mtime=0) + gzip.compress(TEXT[10:]),
+    "gzip in three members": gzip.compress(TEXT[:10], mtime=0) + gzip.compress(b"", mtime=0) + gzip.compress(TEXT[10:], mtime=0),
     "gzip with padding": gzip.compress(TEXT, mtime=0) + b"\0" * 100,
 }
 
@@ -99,9 +99,9 @@ def test_a_bomb_is_stopped_before_it_unfolds() -> None:
 
 def test_many_empty_members_are_refused() -> None:
     one = make("gzip")
-    one.feed(gzip.compress(b"") * MEMBERS_MAX, mtime=0)
+    one.feed(gzip.compress(b"", mtime=0) * MEMBERS_MAX)
     with pytest.raises(ValueError, match="members"):
-        one.feed(gzip.compress(b""), mtime=0)
+        one.feed(gzip.compress(b"", mtime=0))
 
 
 def test_empty_deflate_blocks_without_end_hold_nothing() -> None:
