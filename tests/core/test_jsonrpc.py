@@ -593,3 +593,15 @@ def test_batches_are_arrays_and_never_empty_ones() -> None:
     assert encode_batch([]) == b""
     assert encode_batch([b"1"]) == b"[1]"
     assert encode_batch([b"1", b"2"]) == b"[1,2]"
+
+
+@given(
+    st.sampled_from([b"1", b'"x"', b"null", b"-1.5", b"[]", b"{}", b"true"]),
+    st.sampled_from(
+        [b"{}", b'{"a":1}', b'{"a":{"b":[1,{"c":":"}]}}', b'{"a":1,"a":2}', b'{"_meta":{"homing":{"timeout":3}}}', b"[1]"]
+    )
+    | st.sampled_from([b'{"a":1e99999}', b'{"a":%b}' % (b"9" * 5000), b'{"a":"\\u003a","a":1}', b'{"_meta":1}', b"7"]),
+)
+def test_a_request_without_a_spare_byte_is_read_as_any_other(raw_id: bytes, params: bytes) -> None:
+    bare = b'{"jsonrpc":"2.0","method":"m","params":%b,"id":%b}' % (params, raw_id)
+    assert jsonrpc.parse(bare, batch_length_max=1) == jsonrpc.parse(bare + b" ", batch_length_max=1)
