@@ -268,6 +268,13 @@ def test_a_call_that_would_wait_beyond_its_deadline_is_refused_at_once() -> None
     play.gets(G, request(E, remaining_ms=8_100)).says_nothing()
 
 
+def test_a_call_that_would_just_not_make_its_deadline_is_refused() -> None:
+    play = measured(25.0)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(G, request(C, remaining_ms=25_250)).says(refusal(C, reason="overloaded"))
+    play.gets(G, request(D, remaining_ms=25_251)).says_nothing()
+
+
 def test_more_slots_make_for_shorter_waits() -> None:
     play = measured(4.0, credit=2)
     play.gets(G, request(B), request(C), request(D, remaining_ms=4_030), request(E, remaining_ms=4_100)).says(

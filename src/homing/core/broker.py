@@ -148,7 +148,6 @@ class Broker:
         self._gateway_at[peer] = head
         self._gateways[head] = peer
         self._gone.pop(head, None)
-        self._links.open(peer, now)
         return []
 
     def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
@@ -250,7 +249,6 @@ class Broker:
         self._worker_at[peer] = worker
         worker.gone = False
         self._gone.pop(ready.life, None)
-        self._links.open(peer, now)
         self._offer(worker, ready.services, now)
         return actions + self._dispatch_to(worker.life, now)
 
