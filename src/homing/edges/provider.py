@@ -65,14 +65,19 @@ class Running:
         self.settled = True
         self._connection = self._dial = None
         self._provider.deadlines.drop()
-        self._tell(result)
+        done, self._done = self._done, None
+        assert done is not None
+        try:
+            done(result)
+        except Exception as error:
+            context = {"message": "the receiver of a provider's response raised", "exception": error}
+            self._provider.loop.call_exception_handler(context)
 
     def settle_soon(self, result: ExchangeResult) -> None:
         """End now, and tell on the loop's next turn."""
         self.settled = True
         self._connection = self._dial = None
-        self._provider.deadlines.drop()
-        self._provider.loop.call_soon(self._tell, result)
+        self._provider.loop.call_soon(self.settle, result)
 
     def dial(self, connecting: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Wait for a connection."""
@@ -96,15 +101,6 @@ class Running:
         connection.abort()
         where = "before a response came" if status is None else "within the response"
         return ExchangeFailed(reason, "unknown", f"{name}: {message} {where}", status)
-
-    def _tell(self, result: ExchangeResult) -> None:
-        done, self._done = self._done, None
-        assert done is not None
-        try:
-            done(result)
-        except Exception as error:
-            context = {"message": "the receiver of a provider's response raised", "exception": error}
-            self._provider.loop.call_exception_handler(context)
 
 
 class Provider:

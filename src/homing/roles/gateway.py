@@ -266,7 +266,8 @@ class Gateway:
         refusal = self._over_limit(usage, now)
         if refusal is not None:
             return refusal
-        timeout_s = self._timeout_s(wishes.timeout_s, call.timeout_s, method.deadline_s)
+        asked_s = wishes.timeout_s if wishes.timeout_s is not None else call.timeout_s
+        timeout_s = self._timeout_s(asked_s if asked_s is not None else method.deadline_s)
         timeout_ms = round(timeout_s * 1000)
         body = call.params_raw if params is call.params else jsonrpc.encode_value(params)
         hex_id = call_id.hex()
@@ -346,12 +347,9 @@ class Gateway:
             return failure("rate_limited", message, retry_after_ms=wait_ms, limit=f"principals.{principal.name}.rate")
         return None
 
-    def _timeout_s(self, header_s: float | None, meta_s: float | None, method_s: float | None) -> float:
+    def _timeout_s(self, asked_s: float | None) -> float:
         limits = self._limits
-        for asked_s in (header_s, meta_s, method_s):
-            if asked_s is not None:
-                return min(max(asked_s, TIMEOUT_MIN_S), limits.deadline_max_s)
-        return limits.deadline_default_s
+        return limits.deadline_default_s if asked_s is None else min(max(asked_s, TIMEOUT_MIN_S), limits.deadline_max_s)
 
     # settle
 

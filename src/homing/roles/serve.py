@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 import uvloop
@@ -82,8 +83,8 @@ class Process:
         self._station.straight(Settled, GATEWAY, WORKER)
         self._station.connect(BROKER, GATEWAY, now)
         self._station.connect(BROKER, WORKER, now)
-        self.gateway.feed = lambda event: self._driver.feed(GATEWAY, event)
-        self.hands.feed = lambda event: self._driver.feed(WORKER, event)
+        self.gateway.feed = partial(self._driver.feed, GATEWAY)
+        self.hands.feed = partial(self._driver.feed, WORKER)
         self._measure()
         tls = self.config.gateway.tls
         context = tls_context(tls.cert, tls.key) if tls.cert else None
