@@ -10,9 +10,9 @@ them.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -64,6 +64,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     effect: Effect = "once"
     workers: int = 2
+    claims: int = 3  # REQUESTs that reach a worker
     crashes: int = 1
     gateway_crashes: int = 0
     resubmits: int = 1
@@ -75,9 +76,29 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     attempts_max: int = 2
 
 
-class Left(msgspec.Struct, frozen=True):
+# What the ordinary test run looks at: not everything at once, for that is millions of states, but each danger with its neighbours.
+SHALLOW: dict[str, Bounds] = {
+    "claims and releases": Bounds(claims=3, crashes=0, doublings=0, losses=0, rejects=0, repeats=0),
+    "crashes and doubled messages": Bounds(claims=2, losses=0, rejects=0, repeats=0),
+    "crashes, lost workers and rejects": Bounds(claims=2, doublings=0, repeats=0),
+    "timers and doubled messages": Bounds(claims=2, crashes=0, losses=0, rejects=0),
+    "a gateway that crashes, a caller who hangs up": Bounds(
+        claims=2, crashes=0, gateway_crashes=1, doublings=0, losses=0, rejects=0, repeats=0, hang_ups=1
+    ),
+    "a safe call, lost too early": Bounds(effect="safe", claims=2, crashes=0, doublings=0, rejects=0, repeats=0),
+    "a keyed call, with crashes": Bounds(effect="keyed", claims=2, doublings=0, rejects=0, repeats=0, losses=0),
+}
+DEEP: dict[str, Bounds] = {
+    "everything at once": Bounds(claims=2),
+    "three claims, crashes and doubled messages": Bounds(claims=3, losses=0, rejects=0, repeats=0),
+    "a safe call": Bounds(effect="safe", claims=2, doublings=0),
+}
+
+
+class Left(NamedTuple):
     """What may still happen."""
 
+    claims: int
     crashes: int
     gateway_crashes: int
     resubmits: int
@@ -88,7 +109,7 @@ class Left(msgspec.Struct, frozen=True):
     hang_ups: int
 
 
-class State(msgspec.Struct, frozen=True):
+class State(NamedTuple):
     """The whole: which state each machine is in, what is under way, and what the provider and the caller know.
 
     `nodes` begins with the gateway's. `lives` counts the lives so far. `running` is the number of the exchange under way, or 0.
@@ -118,10 +139,11 @@ class Broken(Exception):
 
 
 class _Node(msgspec.Struct):
-    """One state of one machine, and what its clock says."""
+    """One state of one machine, what its clock says, and in how long its timer comes."""
 
     machine: Machine
     now: float
+    due_s: float | None
 
 
 class _Answer(msgspec.Struct):
@@ -132,7 +154,14 @@ class _Answer(msgspec.Struct):
     settled: tuple[Outcome, ...]
     started: int  # the number of the exchange, or 0
 
+    @property
+    def idle(self) -> bool:
+        """It wants nothing done."""
+        return not (self.sent or self.settled or self.started)
 
+
+Numbers: TypeAlias = tuple[int, ...]
+Road: TypeAlias = tuple[tuple[int, int], ...]
 Cause: TypeAlias = int | str  # a message that is received, or something else that happens
 
 
@@ -148,6 +177,7 @@ class Explorer:
         self._messages: list[Message] = []
         self._message_of: dict[Value, int] = {}
         self._answers: dict[tuple[int, Cause], _Answer] = {}
+        self._beginnings: dict[tuple[int, int], int] = {}
         self._place_of: dict[Life, int] = {}
         self._call_id = self._life(GATEWAY, 0)[:GATEWAY_BYTES] + b"the call"
 
@@ -158,17 +188,13 @@ class Explorer:
         queue = deque([start])
         while queue and len(parents) <= states_max:
             state = queue.popleft()
-            steps = self._steps(state)
-            while True:
-                try:
-                    _, following = next(steps, (None, None))
-                except Broken as broken:
-                    return Found(len(parents), str(broken), (*self._history(parents, state), str(broken)))
-                if following is None:
-                    break
-                if following not in parents:
-                    parents[following] = state
-                    queue.append(following)
+            try:
+                for _, following in self._steps(state):
+                    if following not in parents:
+                        parents[following] = state
+                        queue.append(following)
+            except Broken as broken:
+                return Found(len(parents), str(broken), (*self._history(parents, state), str(broken)))
         return Found(len(parents), None, ())
 
     def _history(self, parents: dict[State, State | None], state: State) -> list[str]:
@@ -187,6 +213,9 @@ class Explorer:
 
     def _fresh(self, place: int, number: int) -> int:
         """A machine that has just started, and found the road."""
+        known = self._beginnings.get((place, number))
+        if known is not None:
+            return known
         life = self._life(place, number)
         machine: Machine
         if place == GATEWAY:
@@ -200,14 +229,16 @@ class Explorer:
                 random=_middle,
             )
         machine.handle(PeerFound(ROAD), 0.0)
-        return self._node(machine, 0.0)
+        self._beginnings[place, number] = self._node(machine, 0.0)
+        return self._beginnings[place, number]
 
     def _node(self, machine: Machine, now: float) -> int:
         key = (snapshot(machine), now)
         number = self._node_of.get(key)
         if number is None:
             number = self._node_of[key] = len(self._nodes)
-            self._nodes.append(_Node(machine, now))
+            instant = machine.next_deadline()
+            self._nodes.append(_Node(machine, now, None if instant is None else max(0.0, instant - now)))
         return number
 
     def _message(self, message: Message) -> int:
@@ -262,6 +293,7 @@ class Explorer:
             None,
             0,
             Left(
+                bounds.claims,
                 bounds.crashes,
                 bounds.gateway_crashes,
                 bounds.resubmits,
@@ -285,29 +317,40 @@ class Explorer:
             body=b"",
             attempts_max=bounds.attempts_max,
         )
-        return self._after(empty, GATEWAY, self._answer(empty.nodes[GATEWAY], "submitted", submitted))
+        return self._after(empty, GATEWAY, self._answer(empty.nodes[GATEWAY], "submitted", submitted), empty.left)
 
-    def _after(self, state: State, place: int, answer: _Answer, *, ledger: int = 0, **changed: object) -> State:
+    def _after(
+        self,
+        state: State,
+        place: int,
+        answer: _Answer,
+        left: Left,
+        *,
+        road: Road | None = None,
+        claims: Numbers | None = None,
+        running: Numbers | None = None,
+        ledger: int = 0,
+    ) -> State:
         """The whole after one machine has answered. Raises `Broken`."""
         settled = state.settled
         for outcome in answer.settled:
             if settled is not None:
                 raise Broken(f"one answer: settled {settled}, and then {outcome.reason}")
             settled = (outcome.reason, outcome.executed)
-        running = state.running
-        if answer.started:
-            running = _swap(running, place, answer.started)
-        road = changed.pop("road", state.road)
-        assert isinstance(road, tuple)
+        road = state.road if road is None else road
+        running = state.running if running is None else running
+        if answer.started and running[place]:
+            raise Broken("never twice: an exchange begins while another of the same call runs")
         return self._checked(
-            msgspec.structs.replace(
-                state,
-                nodes=_swap(state.nodes, place, answer.node),
-                road=tuple(sorted((*road, *answer.sent))) if answer.sent else road,
-                running=running,
-                settled=settled,
-                ledger=min(LEDGER_MAX, state.ledger + ledger),
-                **changed,
+            State(
+                _swap(state.nodes, place, answer.node),
+                state.lives,
+                _swap(running, place, answer.started) if answer.started else running,
+                tuple(sorted(road + answer.sent)) if answer.sent else road,
+                state.claims if claims is None else claims,
+                settled,
+                min(LEDGER_MAX, state.ledger + ledger),
+                left,
             )
         )
 
@@ -323,107 +366,109 @@ class Explorer:
         return state
 
     def _steps(self, state: State) -> Iterator[tuple[str, State]]:
-        left = state.left
+        """Every next state, but those that differ only by a message less: what can happen then can happen now."""
         yield from self._deliveries(state)
         yield from self._gateway_steps(state)
         for place in range(1, len(state.nodes)):
             yield from self._worker_steps(state, place)
-        if left.losses:
-            fewer = msgspec.structs.replace(left, losses=left.losses - 1)
+        if state.left.losses:
+            left = state.left._replace(losses=state.left.losses - 1)
             for number in state.claims:
                 claim = self._messages[number]
                 assert isinstance(claim, Claim)
                 lost = (GATEWAY, self._message(Lost(claim.call_id, claim.life, claim.claim)))
-                yield (
-                    f"the road says that {claim.claim} of {_name(claim.life)} is lost",
-                    msgspec.structs.replace(state, road=tuple(sorted((*state.road, lost))), left=fewer),
-                )
+                if lost not in state.road:
+                    label = f"the road says that claim {claim.claim} of {_name(claim.life)} is lost"
+                    yield label, state._replace(road=tuple(sorted((*state.road, lost))), left=left)
 
     def _deliveries(self, state: State) -> Iterator[tuple[str, State]]:
-        left = state.left
-        for index, (place, number) in enumerate(state.road):
-            if index and state.road[index - 1] == (place, number):
-                continue  # the same as the one before it
+        before = None
+        for index, there in enumerate(state.road):
+            if there == before:
+                continue
+            before = there
+            place, number = there
             message = self._messages[number]
             name = type(message).__name__.upper()
             rest = state.road[:index] + state.road[index + 1 :]
-            claims = state.claims
-            if isinstance(message, Claim) and number not in claims:
+            left, claims = state.left, state.claims
+            if isinstance(message, Request):
+                if left.rejects:
+                    refusal = (GATEWAY, self._message(Reject(message.call_id, "refused", "overloaded", "The queue is full.")))
+                    fewer = left._replace(rejects=left.rejects - 1)
+                    yield f"the road refuses {name}", state._replace(road=tuple(sorted((*rest, refusal))), left=fewer)
+                if not left.claims:
+                    continue
+                left = left._replace(claims=left.claims - 1)
+            elif isinstance(message, Claim) and number not in claims:
                 claims = tuple(sorted((*claims, number)))
-            for there in range(1, len(state.nodes)) if place == ANY else (place,):
-                answer = self._answer(state.nodes[there], number, Received(ROAD, message))
-                yield f"{name} reaches {there}", self._after(state, there, answer, road=rest, claims=claims)
+            for place in self._receivers(state, place):
+                answer = self._answer(state.nodes[place], number, Received(ROAD, message))
+                if answer.idle and answer.node == state.nodes[place]:
+                    continue
+                yield f"{name} reaches {place}", self._after(state, place, answer, left, road=rest, claims=claims)
                 if left.doublings:
-                    fewer = msgspec.structs.replace(left, doublings=left.doublings - 1)
-                    yield f"{name} reaches {there}, doubled", self._after(state, there, answer, claims=claims, left=fewer)
-            if isinstance(message, Request) and left.rejects:
-                fewer = msgspec.structs.replace(left, rejects=left.rejects - 1)
-                refusal = (GATEWAY, self._message(Reject(message.call_id, "refused", "overloaded", "The queue is full.")))
-                yield (
-                    "the road refuses REQUEST",
-                    msgspec.structs.replace(state, road=tuple(sorted((*rest, refusal))), left=fewer),
-                )
+                    fewer = left._replace(doublings=left.doublings - 1)
+                    yield f"{name} reaches {place}, doubled", self._after(state, place, answer, fewer, claims=claims)
+
+    def _receivers(self, state: State, place: int) -> Sequence[int]:
+        if place != ANY:
+            return (place,)
+        fresh = all(node == self._beginnings.get((worker, 0)) for worker, node in enumerate(state.nodes) if worker)
+        return (1,) if fresh else range(1, len(state.nodes))  # as long as nobody has done anything, all workers are alike
 
     def _gateway_steps(self, state: State) -> Iterator[tuple[str, State]]:
-        left, node = state.left, state.nodes[GATEWAY]
-        instant = self._nodes[node].machine.next_deadline()
-        if instant is not None:
-            answer = self._answer(node, "tick", Tick(), later=max(0.0, instant - self._nodes[node].now))
-            after = self._after(state, GATEWAY, answer)
+        left, number = state.left, state.nodes[GATEWAY]
+        node = self._nodes[number]
+        if node.due_s is not None:
+            after = self._after(state, GATEWAY, self._answer(number, "tick", Tick(), later=node.due_s), left)
             if after.settled is None:
                 raise Broken("on time: the deadline has passed, and the call has not settled")
             yield "the deadline passes", after
         if left.resubmits:
-            fewer = msgspec.structs.replace(left, resubmits=left.resubmits - 1)
-            answer = self._answer(node, "resubmit", PeerLost(ROAD), PeerFound(ROAD))
-            yield "the road is lost and found", self._after(state, GATEWAY, answer, left=fewer)
+            answer = self._answer(number, "resubmit", PeerLost(ROAD), PeerFound(ROAD))
+            if not answer.idle:
+                fewer = left._replace(resubmits=left.resubmits - 1)
+                yield "the road is lost and found", self._after(state, GATEWAY, answer, fewer)
         if left.hang_ups:
-            fewer = msgspec.structs.replace(left, hang_ups=left.hang_ups - 1)
-            answer = self._answer(node, "abandoned", Abandoned(self._call_id))
-            yield "the caller hangs up", self._after(state, GATEWAY, answer, left=fewer)
+            answer = self._answer(number, "abandoned", Abandoned(self._call_id))
+            yield "the caller hangs up", self._after(state, GATEWAY, answer, left._replace(hang_ups=left.hang_ups - 1))
         if left.gateway_crashes:
-            fewer = msgspec.structs.replace(left, gateway_crashes=left.gateway_crashes - 1)
             life = state.lives[GATEWAY] + 1
             yield (
                 "the gateway crashes",
-                msgspec.structs.replace(
-                    state,
+                state._replace(
                     nodes=_swap(state.nodes, GATEWAY, self._fresh(GATEWAY, life)),
                     lives=_swap(state.lives, GATEWAY, life),
-                    left=fewer,
+                    left=left._replace(gateway_crashes=left.gateway_crashes - 1),
                 ),
             )
 
     def _worker_steps(self, state: State, place: int) -> Iterator[tuple[str, State]]:
-        left, node, number = state.left, state.nodes[place], state.running[place]
-        if number:
+        left, number, exchange = state.left, state.nodes[place], state.running[place]
+        if exchange:
             over = _swap(state.running, place, 0)
             for name, (outcome, effects) in _ENDINGS.items():
-                answer = self._answer(node, f"{name} {number}", Finished(self._call_id, number, outcome))
-                yield (
-                    f"{place}'s exchange ends: {name}",
-                    self._after(msgspec.structs.replace(state, running=over), place, answer, ledger=effects),
-                )
-        instant = self._nodes[node].machine.next_deadline()
-        if instant is not None:
+                answer = self._answer(number, f"{name} {exchange}", Finished(self._call_id, exchange, outcome))
+                yield f"{place}'s exchange ends: {name}", self._after(state, place, answer, left, running=over, ledger=effects)
+        due_s = self._nodes[number].due_s
+        if due_s is not None:
             if left.repeats:
-                fewer = msgspec.structs.replace(left, repeats=left.repeats - 1)
-                answer = self._answer(node, "tick", Tick(), later=max(0.0, instant - self._nodes[node].now))
-                yield f"{place}'s timer comes", self._after(state, place, answer, left=fewer)
-            answer = self._answer(node, "late", Tick(), later=LONG_S)
-            yield f"{place}'s timer comes very late", self._after(state, place, answer)
+                answer = self._answer(number, "tick", Tick(), later=due_s)
+                yield f"{place}'s timer comes", self._after(state, place, answer, left._replace(repeats=left.repeats - 1))
+            answer = self._answer(number, "late", Tick(), later=LONG_S)
+            yield f"{place}'s timer comes very late", self._after(state, place, answer, left)
         if left.crashes:
             life = state.lives[place] + 1
             yield (
                 f"{place} crashes",
                 self._checked(
-                    msgspec.structs.replace(
-                        state,
+                    state._replace(
                         nodes=_swap(state.nodes, place, self._fresh(place, life)),
                         lives=_swap(state.lives, place, life),
                         running=_swap(state.running, place, 0),
-                        ledger=min(LEDGER_MAX, state.ledger + bool(number)),  # what it had sent takes its effect
-                        left=msgspec.structs.replace(left, crashes=left.crashes - 1),
+                        ledger=min(LEDGER_MAX, state.ledger + bool(exchange)),  # what it had sent takes its effect
+                        left=left._replace(crashes=left.crashes - 1),
                     )
                 ),
             )

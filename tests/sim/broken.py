@@ -1,0 +1,225 @@
+"""The machines with one rule broken each, to see that the checks can fail."""
+
+import msgspec
+
+from homing.core.broker import Broker
+from homing.core.calls import Calls
+from homing.core.machine import Action, Finished, Peer, Send, Settle, Start
+from homing.core.messages import Claim, Final, Grant, Lost, Reject, Release, Request, Settled
+from homing.core.worker import Worker
+from homing.errors import Outcome
+
+# Gateways
+
+
+class GrantsToAll(Calls):
+    """Every claim is granted."""
+
+    def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
+        call = self._calls.get(claim.call_id)
+        if call is not None:
+            call.holder = None
+        return super()._claimed(peer, claim, now)
+
+
+class AnyReleaseFrees(Calls):
+    """A release frees a call whoever holds it."""
+
+    def _released(self, peer: Peer, release: Release, now: float) -> list[Action]:
+        call = self._calls.get(release.call_id)
+        if call is not None:
+            call.holder = None
+        return super()._released(peer, release, now)
+
+
+class RejectSettlesTheClaimed(Calls):
+    """A reject settles a call though a worker may have begun it."""
+
+    def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:
+        call = self._calls.get(reject.call_id)
+        if call is not None:
+            call.holder = None
+        return super()._rejected(peer, reject, now)
+
+
+class LossFrees(Calls):
+    """A lost worker's call is taken for one that was never begun."""
+
+    def _lost(self, peer: Peer, lost: Lost, now: float) -> list[Action]:
+        return self._released(peer, Release(lost.call_id, lost.life, lost.claim), now)
+
+
+class DeadlineProvesNo(Calls):
+    """What ends at its deadline is said to have never begun."""
+
+    def _tick(self, event: object, now: float) -> list[Action]:
+        for call in self._calls.values():
+            call.holder = None
+        return super()._tick(event, now)  # type: ignore[arg-type]
+
+
+class SettlesTwice(Calls):
+    """An answer is given twice."""
+
+    def _finished(self, peer: Peer, final: Final, now: float) -> list[Action]:
+        actions = super()._finished(peer, final, now)
+        return actions + [action for action in actions if isinstance(action, Settle)]
+
+
+class ForgetsTheTime(Calls):
+    """Deadlines are never looked at."""
+
+    def next_deadline(self) -> float | None:
+        return self._links.next_deadline()
+
+
+class AnswersTheWrongCaller(Calls):
+    """A result goes to another call that waits for one."""
+
+    def _finished(self, peer: Peer, final: Final, now: float) -> list[Action]:
+        for call_id, call in self._calls.items():
+            if call.holder is not None and call_id != final.call_id:
+                return super()._finished(peer, Final(call_id, *call.holder, final.outcome), now)
+        return super()._finished(peer, final, now)
+
+
+class NeverForgets(Calls):
+    """The table keeps what has settled."""
+
+    def __len__(self) -> int:
+        return 1
+
+
+# Brokers
+
+
+class IgnoresCredit(Broker):
+    """Whoever offers a service gets all there is."""
+
+    def _idle_worker(self, service: object, copy: object) -> object:  # type: ignore[override]
+        for worker in service.workers.values():  # type: ignore[attr-defined]
+            if not (copy.refused_by and worker.life in copy.refused_by):  # type: ignore[attr-defined]
+                return worker
+        return None
+
+
+class QueuesWithoutEnd(Broker):
+    """Nothing is refused."""
+
+    def _refusal(self, *_: object) -> Reject | None:  # type: ignore[override]
+        return None
+
+
+class LeavesWorkersLost(Broker):
+    """A worker whose connection was lost is never dispatched to again."""
+
+    def _ready(self, peer: Peer, ready: object, now: float) -> list[Action]:
+        if self._losses or any(worker.gone for worker in self._workers.values()):
+            return []
+        return super()._ready(peer, ready, now)  # type: ignore[arg-type]
+
+
+# Workers
+
+
+class TakesAnyLifesGrant(Worker):
+    """A grant to an earlier life on the same seat is taken for one's own."""
+
+    def _granted(self, peer: Peer, grant: Grant, now: float) -> list[Action]:
+        return super()._granted(peer, msgspec.structs.replace(grant, life=self.life), now)
+
+
+class ReleasesWhatItForgot(Worker):
+    """Given-up claims are not remembered: any grant that is not expected is released."""
+
+    def _granted(self, peer: Peer, grant: Grant, now: float) -> list[Action]:
+        actions = super()._granted(peer, grant, now)
+        return actions or [Send(peer, Release(grant.call_id, self.life, grant.claim))]
+
+
+class BeginsAgain(Worker):
+    """A claim that has begun is still pending: the grant said again begins it again."""
+
+    def _granted(self, peer: Peer, grant: Grant, now: float) -> list[Action]:
+        held = self._held.get(grant.call_id)
+        if held is not None and held.phase == "running" and held.claim == grant.claim:
+            return self._start(held, now)
+        return super()._granted(peer, grant, now)
+
+
+class TakesLostForNo(Worker):
+    """A connection that broke is said to prove that nothing was done."""
+
+    def _exchanged(self, event: Finished, now: float) -> list[Action]:
+        outcome = event.outcome
+        if outcome.reason == "connection_lost":
+            event = msgspec.structs.replace(event, outcome=msgspec.structs.replace(outcome, executed="no"))
+        return super()._exchanged(event, now)
+
+
+class ClaimsAfterTheFact(Worker):
+    """The exchange begins with the claim, not with the grant."""
+
+    def _ready_to_begin(self, held: object, now: float) -> list[Action]:
+        actions = super()._ready_to_begin(held, now)  # type: ignore[arg-type]
+        return actions + [
+            Start(
+                call_id=action.message.call_id,
+                number=9,
+                attempt=1,
+                method="acme.charge",
+                provider="acme",
+                effect="once",
+                principal="",
+                key="",
+                body=b"",
+                deadline=now + 1.0,
+                late="deadline_exceeded",
+            )
+            for action in actions
+            if isinstance(action, Send) and isinstance(action.message, Claim)
+        ]
+
+
+class SaysDoneUnasked(Worker):
+    """What was refused is said to be done."""
+
+    def _exchanged(self, event: Finished, now: float) -> list[Action]:
+        if event.outcome.reason == "provider_unreachable":
+            event = msgspec.structs.replace(event, outcome=Outcome(reason="response_invalid", executed="yes"))
+        return super()._exchanged(event, now)
+
+
+class HoldsTooMuch(Worker):
+    """More is asked of a provider than it takes at once."""
+
+    def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
+        for provider in self._providers.values():
+            provider.in_flight = 0
+        return super()._requested(peer, request, now)
+
+
+class KeepsOutcomes(Worker):
+    """An outcome is held for ever, and the broker never hears of it."""
+
+    def _settled(self, peer: Peer, settled: Settled, now: float) -> list[Action]:
+        return []
+
+    def _say_again(self, held: object, now: float) -> list[Action]:
+        self._finished[held.request.call_id] = now + 1.0  # type: ignore[attr-defined]
+        return []
+
+
+class Raises(Worker):
+    """A machine that cannot take an event."""
+
+    def _prepared(self, event: object, now: float) -> list[Action]:
+        raise KeyError("token")
+
+
+class WantsNoTime(Worker):
+    """Its timer has always passed."""
+
+    def next_deadline(self) -> float | None:
+        return 0.0 if self._held else super().next_deadline()
+
