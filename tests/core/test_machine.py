@@ -73,6 +73,24 @@ def test_calls_that_settled_long_before_their_deadline_leave_nothing_behind() ->
     assert deadlines.earliest() == 50.0
 
 
+def test_order_is_kept_when_what_is_stale_is_swept_out() -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    for key in range(200):
+        deadlines.set(key, 1000.0 - key)
+    for _ in range(4):  # each round leaves 200 stale entries
+        for key in range(200):
+            deadlines.set(key, float((key * 37) % 200))
+    assert len(deadlines._heap) <= 3 * 200
+    assert deadlines.pop_due(1000.0) == sorted(range(200), key=lambda key: (key * 37) % 200)
+
+
+def test_a_few_stale_entries_are_left_alone() -> None:
+    deadlines: Deadlines[int] = Deadlines()
+    for when in range(60):
+        deadlines.set(1, float(when))
+    assert len(deadlines._heap) == 60
+
+
 @given(st.lists(st.tuples(st.sampled_from(["set", "discard", "pop"]), st.integers(0, 5), st.integers(0, 9)), max_size=200))
 def test_deadlines_are_a_dictionary_of_instants(steps: list[tuple[str, int, int]]) -> None:
     deadlines: Deadlines[int] = Deadlines()

@@ -156,6 +156,11 @@ def test_no_attempt_begins_when_less_remains_than_back_off_and_the_methods_mean(
     assert after(held(deadline=1.0), ended("connection_lost"), mean_s=0.975) == HALF * 0.05
 
 
+def test_what_remains_counts_from_now() -> None:
+    assert after(held(deadline=9.0), ended("connection_lost"), mean_s=0.97, now=8.0) == HALF * 0.05
+    assert after(held(deadline=9.0), ended("connection_lost"), mean_s=0.98, now=8.0) is None
+
+
 def test_what_does_not_fit_costs_no_budget() -> None:
     copy = held(deadline=1.0)
     for _ in range(20):
@@ -251,6 +256,15 @@ def test_the_breaker_does_not_count_what_callers_sent_or_cut_short(reason: str) 
     record(copy, ended(reason), 0.0)
     assert copy.provider.breaker.retry_after(0.0) == 0.0
     assert copy.ticket == 0
+
+
+@pytest.mark.parametrize("outcome", [OK, ended("provider_refused")], ids=["ok", "refused"])
+def test_the_breaker_counts_what_went_well(outcome: Outcome) -> None:
+    copy = held(breaker=BreakerPolicy(calls_min=2, failure_ratio=0.5))
+    for end in (outcome, ended("connection_lost")):
+        copy.ticket = copy.provider.breaker.allow(0.0)
+        record(copy, end, 0.0)
+    assert copy.provider.breaker.retry_after(0.0) == 15.0
 
 
 @pytest.mark.parametrize(("took_s", "fault"), [(49.9, False), (50.0, True)])

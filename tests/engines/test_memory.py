@@ -179,6 +179,16 @@ def test_what_was_on_its_way_to_somebody_gone_does_not_reach_whoever_comes_after
     assert here.heard[1:] == [(0.0, PeerLost(THERE))]
 
 
+def test_what_is_on_its_way_to_others_arrives_though_somebody_is_gone() -> None:
+    here, there = Answering({Tick(): [Send(THERE, Cancel(A)), Settle(A, OK)]}), Answering()
+    engine = Memory()
+    engine.attach(HERE, here, lambda action: engine.detach(THIRD, 0.0))
+    engine.attach(THERE, there, lambda action: None)
+    engine.attach(THIRD, Answering(), lambda action: None)
+    engine.feed(HERE, Tick(), 0.0)
+    assert there.heard == [(0.0, Received(HERE, Cancel(A))), (0.0, PeerLost(THIRD))]
+
+
 def test_a_shell_that_raises_stops_nobody_for_good() -> None:
     here, there = Answering({Tick(): [Send(THERE, Cancel(A)), Settle(A, OK)]}), Answering()
     engine = Memory()
