@@ -227,6 +227,10 @@ def test_an_override_that_is_no_address_is_told(tmp_path: Path, listen: str | No
         ("[principals.shop.eu]\nmethods = []", 'principals.shop.eu: dots without quotes make tables within tables; write [principals."shop.eu"]'),
         # include in the wrong place
         ('[gateway]\ninclude = ["x.toml"]', "gateway.include: include must stand before the first table; after [gateway] it became a key of that table"),
+        (
+            '[methods."a.b".params]\nadditionalProperties = false\ninclude = ["x.toml"]',
+            'methods."a.b".params.include: include must stand before the first table',
+        ),
         ('[methods."a.b"]\ninclude = ["x.toml"]', 'methods."a.b".include: include must stand before the first table'),
         ('[principals]\ninclude = ["x.toml"]', "principals.include: include must stand before the first table"),
         # unknown keys

@@ -130,6 +130,9 @@ class Decoder:
         return self.origin(path)[0].folder
 
     def _formed(self, hint: object, form: Form, bounds: msgspec.Meta | None, raw: object, path: KeyPath) -> object:
+        if isinstance(raw, dict) and is_include(raw.get("include")):  # a schema is often the last table of a file
+            self.misplaced_include(path)
+            return WRONG
         try:
             value = form.parse(raw, self.folder(path))
         except ValueError as error:
