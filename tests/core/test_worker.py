@@ -316,6 +316,18 @@ def test_an_open_breaker_refuses_with_the_time_to_come_again() -> None:
     )
 
 
+def test_an_open_breaker_costs_neither_rate_nor_access_token() -> None:
+    play = rated(burst=2, breaker=TRIPS_AT_ONCE, needs_token=True)
+    play.gets(BROKER, request(A)).says(like(Prepare))
+    play.hears(Prepared(A)).whatever()
+    play.gets(BROKER, grant()).whatever()
+    play.hears(Finished(A, 1, lost())).whatever()
+    play.gets(BROKER, request(B)).says(Send(BROKER, like(Reject, call_id=B, reason="circuit_open")))
+    gcra = play.machine._providers["acme"].rate
+    assert gcra is not None
+    assert gcra.wait(0.0) == 0.0
+
+
 def test_half_open_lets_one_probe_through() -> None:
     play = tripped().at(15.0)
     play.gets(BROKER, request(B)).says(Send(BROKER, Claim(B, ONE, 2)))
