@@ -1,11 +1,12 @@
 """What the simulator and the exploration found in the machines, each as the shortest conversation that shows it."""
 
 from homing.core.broker import Broker, BrokerLimits
+from homing.core.calls import Calls
 from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.machine import Finished, PeerFound, PeerLost, Prepare, Prepared, Send, Start
-from homing.core.messages import Final, Grant, Heartbeat, Hello, Ready, Reject, Request, Settled
+from homing.core.messages import Claim, Disconnect, Final, Grant, Heartbeat, Hello, Ready, Reject, Request, Settled
 from homing.core.worker import Worker
-from tests.core.people import BROKER, BROKER_LIFE, GATEWAY, ONE, TWO, W1, W2, A, B, C, G, lost, request, unreachable
+from tests.core.people import BROKER, BROKER_LIFE, GATEWAY, ONE, TWO, W1, W2, A, B, C, G, lost, request, submitted, unreachable
 from tests.core.playbook import Playbook, like
 
 
@@ -52,6 +53,41 @@ def test_an_outcome_that_comes_after_a_standstill_is_told_once_all_the_same() ->
     )  # or the broker never has its credit back
     play.gets(BROKER, Settled(ONE, (A,))).says_nothing()
     assert len(play.machine) == 0
+
+
+# Both ends of a broker that has started anew
+
+
+def test_a_broker_that_asks_for_every_message_is_told_everything_once_and_once_more_but_not_every_time() -> None:
+    play = Playbook(Calls(GATEWAY, heartbeat_s=1.0))
+    play.hears(PeerFound(BROKER)).whatever()
+    play.hears(submitted(A), submitted(B)).whatever()
+    said = play.gets(BROKER, Disconnect(), Disconnect(), Disconnect())
+    assert len(said.all(Hello)) == 1
+    assert len(said.all(Request)) == 2
+    said = play.passes(0.5)  # something of it may have overtaken the introduction, and was dropped
+    assert len(said.all(Hello)) == 1
+    assert len(said.all(Request)) == 2
+    play.passes(0.4).says_nothing()
+
+
+def test_so_it_is_with_workers() -> None:
+    play = worker(heartbeat_s=1.0)
+    play.gets(BROKER, request(A), request(B)).whatever()
+    said = play.gets(BROKER, Disconnect(), Disconnect(), Disconnect())
+    assert len(said.all(Ready)) == 1
+    assert len(said.all(Claim)) == 2
+    said = play.passes(0.25)
+    assert len(said.all(Ready)) == 1
+    assert len(said.all(Claim)) == 2
+
+
+def test_whoever_is_lost_is_owed_nothing() -> None:
+    play = Playbook(Calls(GATEWAY))
+    play.hears(PeerFound(BROKER)).whatever()
+    play.gets(BROKER, Disconnect(), Disconnect()).whatever()
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.passes(1.0).says_nothing()
 
 
 # The broker

@@ -110,7 +110,7 @@ class Calls:
             Reject: self._rejected,
             Lost: self._lost,
             Heartbeat: self._heartbeat,
-            Disconnect: self._introduce,
+            Disconnect: self._asked_who,
         }
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -307,6 +307,8 @@ class Calls:
         for call_id in self._deadlines.pop_due(now):
             call = self._calls[call_id]
             actions += self._settle(call, self._too_late(call), now)
+        for peer in self._links.introductions_due(now):
+            actions += self._introduce(peer, now)
         actions += [self._links.beat(peer) for peer in self._links.beats_due(now)]
         return actions
 
@@ -330,7 +332,10 @@ class Calls:
             actions += self._resubmit_all(peer, now)
         return actions
 
-    def _introduce(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+    def _asked_who(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+        return self._introduce(peer, now) if self._links.introduces(peer, now) else []
+
+    def _introduce(self, peer: Peer, now: float) -> list[Action]:
         return [Send(peer, Hello(self.life)), *self._resubmit_all(peer, now)]
 
     def _resubmit_all(self, peer: Peer, now: float) -> list[Action]:

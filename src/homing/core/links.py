@@ -10,6 +10,9 @@ from homing.core.machine import Action, Peer, Send
 from homing.core.messages import Heartbeat, Message
 
 
+INTRODUCE_EVERY_S = 0.2
+
+
 class Heard(msgspec.Struct, frozen=True):
     """What a heartbeat told: that the peer is a new one (or takes us for one), and that something was lost on the way."""
 
@@ -32,13 +35,15 @@ class Link:
 class Links:
     """Every peer of one machine, and when the next round of heartbeats is due. `interval_s` 0: the engine never loses, count nothing."""
 
-    __slots__ = ("_beat_at", "interval_s", "life", "peers")
+    __slots__ = ("_beat_at", "_introduced", "_owed", "interval_s", "life", "peers")
 
     def __init__(self, life: bytes, interval_s: float) -> None:
         self.life = life
         self.interval_s = interval_s
         self.peers: dict[Peer, Link] = {}
         self._beat_at: float | None = None
+        self._introduced: dict[Peer, float] = {}  # who asked for it, and from when on it may be done again
+        self._owed: dict[Peer, float] = {}
 
     def open(self, peer: Peer, now: float) -> Link:
         """The peer's link, made if there is none."""
@@ -52,6 +57,8 @@ class Links:
     def close(self, peer: Peer) -> None:
         """Forget the peer."""
         self.peers.pop(peer, None)
+        self._introduced.pop(peer, None)
+        self._owed.pop(peer, None)
         if not self.peers:
             self._beat_at = None
 
@@ -85,6 +92,27 @@ class Links:
         link.gap = link.gap or lost_here
         return Heard(stranger, lost_here or beat.gap)
 
+    def introduces(self, peer: Peer, now: float) -> bool:
+        """Whether to introduce oneself, and say everything again, to a peer that asks for it.
+
+        A broker that has just started asks once for every message it gets. To answer each with all one has would be a storm that
+        grows with the square of the calls, so what is asked again soon is owed, and done once when the time has come.
+        """
+        again_at = self._introduced.get(peer)
+        if again_at is not None and now < again_at:
+            self._owed[peer] = again_at
+            return False
+        self._introduced[peer] = now + INTRODUCE_EVERY_S
+        return True
+
+    def introductions_due(self, now: float) -> list[Peer]:
+        """To whom it is owed now."""
+        due = [peer for peer, instant in self._owed.items() if instant <= now]
+        for peer in due:
+            del self._owed[peer]
+            self._introduced[peer] = now + INTRODUCE_EVERY_S
+        return due
+
     def beats_due(self, now: float) -> list[Peer]:
         """Whom to send a heartbeat now."""
         if self._beat_at is None or now < self._beat_at:
@@ -109,5 +137,8 @@ class Links:
         )
 
     def next_deadline(self) -> float | None:
-        """When the next round is due."""
-        return self._beat_at
+        """When the next round, or an introduction, is due."""
+        if not self._owed:
+            return self._beat_at
+        owed = min(self._owed.values())
+        return owed if self._beat_at is None else min(owed, self._beat_at)

@@ -97,7 +97,7 @@ class Worker:
             Settled: self._settled,
             Cancel: self._cancelled,
             Heartbeat: self._heartbeat,
-            Disconnect: self._introduce,
+            Disconnect: self._asked_who,
         }
         self._on_event: dict[type, Callable[..., list[Action]]] = {
             Prepared: self._prepared,
@@ -463,6 +463,8 @@ class Worker:
             actions += self._say_again(self._held[call_id], now)
         while self._given_up and next(iter(self._given_up.values()))[1] <= now:
             del self._given_up[next(iter(self._given_up))]
+        for peer in self._links.introductions_due(now):
+            actions += self._introduce(peer, now)
         return actions + [self._links.beat(peer, self._in_flight(peer)) for peer in self._links.beats_due(now)]
 
     def _in_flight(self, broker: Peer) -> tuple[bytes, ...]:
@@ -476,7 +478,7 @@ class Worker:
     def _peer_found(self, event: PeerFound, now: float) -> list[Action]:
         self._brokers[event.peer] = None
         self._links.open(event.peer, now)
-        return [self._ready(event.peer), *self._repeat(event.peer, now)]
+        return self._introduce(event.peer, now)
 
     def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
         self._brokers.pop(event.peer, None)
@@ -490,7 +492,10 @@ class Worker:
             actions += self._repeat(peer, now)
         return actions
 
-    def _introduce(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+    def _asked_who(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+        return self._introduce(peer, now) if self._links.introduces(peer, now) else []
+
+    def _introduce(self, peer: Peer, now: float) -> list[Action]:
         return [self._ready(peer), *self._repeat(peer, now)]
 
     def _repeat(self, peer: Peer, now: float) -> list[Action]:
