@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from homing.core.links import Heard, Links
+from homing.core.links import INTRODUCE_EVERY_S, Heard, Links
 from homing.core.machine import Action, Send, Settle
 from homing.core.messages import Cancel, Heartbeat, Hello, Message
 from homing.errors import Outcome
@@ -142,6 +142,53 @@ def test_an_engine_that_never_loses_wants_no_heartbeats() -> None:
     links.open(PEER, 0.0)
     assert links.next_deadline() is None
     assert links.beats_due(9.0) == []
+
+
+def test_who_is_asked_once_introduces_itself_at_once() -> None:
+    links = Links(HERE, 0.0)
+    assert links.introduces(PEER, 0.0)
+    assert links.next_deadline() is None
+    assert links.introduces(PEER, INTRODUCE_EVERY_S)
+    assert links.introductions_due(9.0) == []
+
+
+def test_who_is_asked_again_soon_owes_one_introduction_however_often_it_was_asked() -> None:
+    links = Links(HERE, 0.0)
+    assert links.introduces(PEER, 0.0)
+    assert not any(links.introduces(PEER, 0.1) for _ in range(100))
+    assert links.next_deadline() == INTRODUCE_EVERY_S
+    assert links.introductions_due(0.19) == []
+    assert links.introductions_due(INTRODUCE_EVERY_S) == [PEER]
+    assert links.next_deadline() is None
+    assert not links.introduces(PEER, INTRODUCE_EVERY_S + 0.1)
+
+
+def test_each_peer_is_owed_its_own() -> None:
+    links = Links(HERE, 0.0)
+    assert links.introduces(PEER, 0.0)
+    assert links.introduces(ANOTHER, 0.1)
+    assert not links.introduces(ANOTHER, 0.15)
+    assert not links.introduces(PEER, 0.15)
+    assert links.introductions_due(INTRODUCE_EVERY_S) == [PEER]
+    assert links.next_deadline() == 0.1 + INTRODUCE_EVERY_S
+
+
+def test_heartbeats_and_introductions_share_one_clock() -> None:
+    for interval_s, due in ((0.1, 0.1), (1.0, INTRODUCE_EVERY_S)):
+        links = Links(HERE, interval_s)
+        links.open(PEER, 0.0)
+        links.introduces(PEER, 0.0)
+        links.introduces(PEER, 0.0)
+        assert links.next_deadline() == due
+
+
+def test_a_peer_that_is_gone_is_owed_nothing() -> None:
+    links = Links(HERE, 0.0)
+    links.introduces(PEER, 0.0)
+    links.introduces(PEER, 0.0)
+    links.close(PEER)
+    assert links.next_deadline() is None
+    assert links.introduces(PEER, 0.1)
 
 
 def test_two_sides_that_lose_nothing_never_hear_of_a_gap() -> None:
