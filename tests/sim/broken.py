@@ -4,7 +4,7 @@ import msgspec
 
 from homing.core.broker import Broker
 from homing.core.calls import Calls
-from homing.core.machine import Action, Finished, Peer, Send, Settle, Start
+from homing.core.machine import Action, Finished, Peer, Send, Settle, Start, Tick
 from homing.core.messages import Claim, Final, Grant, Lost, Reject, Release, Request, Settled
 from homing.core.worker import Worker
 from homing.errors import Outcome
@@ -52,10 +52,10 @@ class LossFrees(Calls):
 class DeadlineProvesNo(Calls):
     """What ends at its deadline is said to have never begun."""
 
-    def _tick(self, event: object, now: float) -> list[Action]:
+    def _tick(self, event: Tick, now: float) -> list[Action]:
         for call in self._calls.values():
             call.holder = None
-        return super()._tick(event, now)  # type: ignore[arg-type]
+        return super()._tick(event, now)
 
 
 class SettlesTwice(Calls):
@@ -106,7 +106,7 @@ class IgnoresCredit(Broker):
 class QueuesWithoutEnd(Broker):
     """Nothing is refused."""
 
-    def _refusal(self, *_: object) -> Reject | None:  # type: ignore[override]
+    def _refusal(self, *_: object) -> Reject | None:
         return None
 
 
@@ -222,4 +222,3 @@ class WantsNoTime(Worker):
 
     def next_deadline(self) -> float | None:
         return 0.0 if self._held else super().next_deadline()
-

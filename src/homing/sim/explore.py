@@ -402,14 +402,14 @@ class Explorer:
                 left = left._replace(claims=left.claims - 1)
             elif isinstance(message, Claim) and number not in claims:
                 claims = tuple(sorted((*claims, number)))
-            for place in self._receivers(state, place):
-                answer = self._answer(state.nodes[place], number, Received(ROAD, message))
-                if answer.idle and answer.node == state.nodes[place]:
+            for reached in self._receivers(state, place):
+                answer = self._answer(state.nodes[reached], number, Received(ROAD, message))
+                if answer.idle and answer.node == state.nodes[reached]:
                     continue
-                yield f"{name} reaches {place}", self._after(state, place, answer, left, road=rest, claims=claims)
+                yield f"{name} reaches {reached}", self._after(state, reached, answer, left, road=rest, claims=claims)
                 if left.doublings:
                     fewer = left._replace(doublings=left.doublings - 1)
-                    yield f"{name} reaches {place}, doubled", self._after(state, place, answer, fewer, claims=claims)
+                    yield f"{name} reaches {reached}, doubled", self._after(state, reached, answer, fewer, claims=claims)
 
     def _receivers(self, state: State, place: int) -> Sequence[int]:
         if place != ANY:

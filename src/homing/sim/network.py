@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable
 
-from homing.core.machine import Event, Peer, PeerFound, PeerLost, Received
-from homing.core.messages import Claim, Message
+from homing.core.machine import Event, Life, Peer, PeerFound, PeerLost, Received
+from homing.core.messages import Claim, Message, Settled
 from homing.sim.plan import Plan
 from homing.sim.process import Process, Wire
 from homing.sim.timeline import Timeline
@@ -20,6 +20,7 @@ class Network:
     """
 
     __slots__ = (
+        "_address_of",
         "_feed",
         "_in_one_process",
         "_plan",
@@ -41,6 +42,7 @@ class Network:
         self._feed = feed
         self._in_one_process = plan.engine == "memory"
         self._rooms: dict[Peer, Process] = {}
+        self._address_of: dict[Life, Peer] = {}
         self.queue: deque[tuple[Process, Event]] = deque()
         self.wires: list[Wire] = []  # between those who live
         self.quiet = False  # no more chance faults
@@ -49,6 +51,7 @@ class Network:
     def enter(self, process: Process) -> None:
         """A process has an address from now on."""
         self._rooms[process.address] = process
+        self._address_of[process.life] = process.address
 
     def at(self, address: Peer) -> Process:
         """Who has, or had, this address."""
@@ -73,6 +76,8 @@ class Network:
         if self._in_one_process:
             if type(message) is Claim:
                 peer = GATEWAY
+            elif type(message) is Settled:
+                peer = self._address_of[message.life]
             self.queue.append((self._rooms[peer], Received(sender.address, message)))
             return
         wire = sender.wires.get(peer)

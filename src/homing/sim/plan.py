@@ -5,7 +5,7 @@ only shows when, say, nothing is lost but everything is doubled.
 """
 
 from random import Random
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -47,11 +47,7 @@ Behaviour: TypeAlias = Literal[
     "proven after",  # did it, says so, and the rest of the answer is nonsense
     "in progress",  # 409: the first request under this key is still at work
 ]
-FAULTY_BEHAVIOURS: tuple[Behaviour, ...] = tuple(
-    behaviour
-    for behaviour in Behaviour.__args__
-    if behaviour != "ok"  # type: ignore[attr-defined]
-)
+FAULTY_BEHAVIOURS: tuple[Behaviour, ...] = tuple(behaviour for behaviour in get_args(Behaviour) if behaviour != "ok")
 
 
 class MethodPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """One life of one role: a machine, a clock of its own, and whatever waits while its loop stands still."""
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from homing.core.machine import Life, Machine, Peer
@@ -51,7 +52,7 @@ class Process:
         self.resumed_at = -1.0  # in true time
         self.timer_at: float | None = None  # in true time
         self.touched = False
-        self.backlog: list[object] = []  # events, and calls that their gateway has not seen yet
+        self.backlog: list[Callable[[], None]] = []  # what has come while it stood still
         self.running: dict[str, int] = {}  # exchanges, by provider
         self.wires: dict[Peer, Wire] = {}
 

@@ -14,6 +14,7 @@ PROVEN_NO: frozenset[Behaviour] = frozenset({"refuse", "connect hangs", "throttl
 HAS_EFFECT: frozenset[Behaviour] = frozenset(
     {"ok", "hang after", "reset after", "late", "unavailable after", "invalid after", "proven after"}
 )
+ANSWERS_WELL: frozenset[Behaviour] = frozenset({"ok", "late"})
 NEVER_ANSWERS: frozenset[Behaviour] = frozenset({"connect hangs", "hang", "hang after"})
 
 
@@ -146,7 +147,7 @@ class Provider:
         return failure(start.late, "The time is up.", executed="unknown")
 
     def _looked_up(self, start: Start, behaviour: Behaviour) -> Outcome:
-        if start.key in self.ledger and (behaviour == "ok" or behaviour == "late"):
+        if start.key in self.ledger and behaviour in ANSWERS_WELL:
             return Outcome(reason="ok", executed="yes", result=result_of(start.key))
         return failure("provider_failed", "Not found.")
 

@@ -7,7 +7,7 @@ import msgspec
 
 from homing.core.machine import Deadlines
 
-Value: TypeAlias = "str | bytes | int | float | None | tuple[Value, ...]"
+Value: TypeAlias = "str | bytes | int | float | tuple[Value, ...] | None"
 
 
 def snapshot(thing: object) -> Value:

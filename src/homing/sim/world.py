@@ -1,6 +1,7 @@
 """The whole system from one seed, in virtual time: faults first, then healing, and then it must come to rest and work."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from zlib import crc32
 
@@ -22,7 +23,7 @@ from homing.core.machine import (
     Stop,
     Tick,
 )
-from homing.core.messages import LIFE_BYTES, Cancel, Claim, Deny, Final, Grant, Lost, LostSeen, Reject, Release, Request
+from homing.core.messages import LIFE_BYTES
 from homing.core.worker import Worker
 from homing.sim.callers import Callers
 from homing.sim.faults import CUT_S, NOTICED_S, Faults
@@ -43,7 +44,6 @@ PROBE_TIMEOUT_S = 5.0
 TICKS_MAX = 1000  # at one instant
 
 ROUNDING_S = 1e-6
-ABOUT_A_CALL = frozenset({Request, Cancel, Reject, Claim, Grant, Deny, Release, Final, Lost, LostSeen})
 
 _TAGS: dict[type, int] = {}
 
@@ -76,7 +76,7 @@ class World:
         self,
         plan: Plan,
         *,
-        machines: Machines = Machines(),
+        machines: Machines | None = None,
         progress: Callable[[int], None] | None = None,
         story: Story | None = None,
     ) -> None:
@@ -91,7 +91,7 @@ class World:
         self.faults = Faults(plan, self.timeline, self.network, self)
         self.steps = 0
         self.trace = 0
-        self._machines = machines
+        self._machines = machines or Machines()
         self._progress = progress
         self._story = story
         self._processes_made = 0
@@ -265,11 +265,8 @@ class World:
             timer_first = self.timeline.random.random() < 0.5
             if timer_first:
                 self._tick(process)
-            for event in backlog:
-                if isinstance(event, Submission):
-                    self.admit(process, event)
-                else:
-                    self.feed(process, event)
+            for come in backlog:
+                come()
             if not timer_first:
                 self._tick(process)
 
@@ -306,7 +303,7 @@ class World:
     def admit(self, gateway: Process, submission: Submission) -> None:
         """Give a call to a gateway, now or when its loop turns again."""
         if gateway.stalled:
-            gateway.backlog.append(submission)
+            gateway.backlog.append(partial(self.admit, gateway, submission))
             return
         asked = submission.asked(gateway, gateway.local(self.timeline.now))
         record = self.invariants.admitted(asked, submission, gateway)
@@ -324,7 +321,7 @@ class World:
     def feed(self, process: Process, event: Event) -> None:
         """Give an event to a process, now or when its loop turns again."""
         if process.stalled:
-            process.backlog.append(event)
+            process.backlog.append(partial(self.feed, process, event))
             return
         self._handle(process, event)
         queue = self.network.queue
@@ -343,11 +340,10 @@ class World:
         self.steps += 1
         kind: type = type(event)
         call = 0
-        if kind is Received:
-            message = event.message  # type: ignore[union-attr]
-            kind = type(message)
-            if kind in ABOUT_A_CALL:
-                call = crc32(message.call_id)
+        if isinstance(event, Received):
+            kind = type(event.message)
+            call_id: bytes | None = getattr(event.message, "call_id", None)
+            call = crc32(call_id) if call_id else 0
         self.trace = hash((self.trace, now, process.index, _tag(kind), call))  # of numbers only: the same in every run
         if story is not None:
             story.event(now, process, event)
