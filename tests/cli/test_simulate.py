@@ -46,7 +46,7 @@ def test_seeds_add_up() -> None:
 class Liar(Calls):
     """Says no, whatever has happened."""
 
-    def handle(self, event: object, now: float) -> list[Action]:  # type: ignore[override]
+    def handle(self, event: object, now: float) -> list[Action]:
         actions = super().handle(event, now)  # type: ignore[arg-type]
         lie = Outcome(reason="expired", executed="no")
         return [Settle(each.call_id, lie) if isinstance(each, Settle) else each for each in actions]
