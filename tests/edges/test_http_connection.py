@@ -529,6 +529,26 @@ def test_an_answer_function_that_raises_costs_its_connection_only() -> None:
     assert line.held == 0
 
 
+def test_parting_says_so_with_the_next_answer_and_not_before() -> None:
+    idle = Line()
+    shared = idle.connection.shared
+    open_, begun = Line(shared=shared), Line(shared=shared)
+    open_.feed(post(b"1"))
+    begun.feed(post(b"2") + post(b"3")[:20])
+    shared.parting = True
+    for line in (idle, open_, begun):
+        line.connection.part()
+    assert not any(line.over for line in (idle, open_, begun))
+    idle.feed(post(b"4"))
+    begun.feed(post(b"3")[20:])
+    assert [exchange.body for exchange in idle.exchanges] == [b"1", b"2", b"4", b"3"]
+    for exchange in idle.exchanges:
+        exchange.answer(200, TEXT, b"")
+    assert [bytes(line.transport.sent).count(b"Connection: close") for line in (idle, open_, begun)] == [1, 1, 1]
+    assert [line.statuses for line in (idle, open_, begun)] == [[200], [200], [200, 200]]
+    assert all(line.over for line in (idle, open_, begun))
+
+
 def test_draining_answers_what_is_open_and_reads_what_has_begun() -> None:
     idle = Line()
     shared = idle.connection.shared
@@ -538,7 +558,7 @@ def test_draining_answers_what_is_open_and_reads_what_has_begun() -> None:
     body.feed(post(b"33")[:-1])
     blocked.feed(post(b"4") + post(b"5")[:20])
     exchanges = idle.exchanges  # all go to the one listener
-    shared.closing = True
+    shared.closing = shared.parting = True
     for line in (idle, open_, begun, body, blocked):
         line.connection.drain()
     assert idle.transport.closing

@@ -82,10 +82,16 @@ class Listener(Shared):
             server.close()
         self._servers.clear()
 
+    def part(self) -> None:
+        """From now on every answer is its connection's last and says so, that nobody meets one that is just closing."""
+        self.parting = True
+        for connection in self.callers:
+            connection.part()
+
     async def close(self, timeout_s: float) -> None:
         """Close in an orderly way: idle connections now, busy ones after their last answer, which says so; the rest is reset."""
         self.stop_accepting()
-        self.closing = True
+        self.closing = self.parting = True
         for connection in list(self.callers):
             connection.drain()
         if self.callers:

@@ -98,6 +98,10 @@ class Connection(AnsweringConnection):
             elif self.state in {HEAD, LINGER}:
                 self.close()
 
+    def part(self) -> None:
+        if self.state == HEAD and self.pending and not self.buffer:
+            self.state = LAST
+
     def drain(self) -> None:
         if self.state == HEAD and self.pending:
             self.forget()
@@ -166,7 +170,7 @@ class Connection(AnsweringConnection):
         Does what `_read` would, without its questions. Returns False, and has done nothing, where one of them has another answer.
         """
         shared, length = self.shared, head.length
-        if self.paused or self.emptied or shared.closing or shared.held_bytes + length > shared.limits.held_bytes_max:
+        if self.paused or self.emptied or shared.parting or shared.held_bytes + length > shared.limits.held_bytes_max:
             return False
         exchange = Exchange(self, head, data[:end])
         exchange.body = data[end:]
@@ -307,7 +311,7 @@ class Connection(AnsweringConnection):
     def _dispatch(self, exchange: Exchange) -> None:
         """A whole request: whoever answers has it now."""
         shared = self.shared
-        if not exchange.keep or shared.closing:
+        if not exchange.keep or shared.parting:
             exchange.keep = False
             self.state = LAST
         self.pending.append(exchange)

@@ -149,6 +149,7 @@ class Shared:
         self.loop: asyncio.AbstractEventLoop  # set by start()
         self.date = b""
         self.closing = False
+        self.parting = False  # every answer is its connection's last; new connections are still taken, unless `closing` too
         self.heads: dict[bytes, Head] = {}
         self.callers: set[AnsweringConnection] = set()
         self.held_bytes = 0
@@ -220,6 +221,10 @@ class AnsweringConnection(asyncio.Protocol):
         raise NotImplementedError
 
     @abstractmethod
+    def part(self) -> None:
+        """The listener will close: what is open is answered, and the answers say that nothing follows."""
+        raise NotImplementedError
+
     def drain(self) -> None:
         """The listener closes: what is open is answered, what has begun is read to its end, and that is all."""
         raise NotImplementedError

@@ -116,6 +116,7 @@ class Process:
         self.log.event("drain", "Draining.", open_calls=open_calls)
         await self._within(self._hurry.wait(), drain.delay)
         self.gateway.drain()
+        self.listener.part()
         if not self._hurry.is_set():
             await self._drained(drain.timeout)
         self.gateway.give_up()
