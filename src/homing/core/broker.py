@@ -74,6 +74,7 @@ class Broker:
         self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
         self._repeat: Deadlines[int] = Deadlines()  # LOST
         self._links = Links(life, heartbeat_s)
+        self._counting = heartbeat_s > 0
         self._began_at: float | None = None
         self._on_message: dict[type, Callable[..., list[Action]]] = {
             Request: self._requested,
@@ -97,17 +98,18 @@ class Broker:
         if self._began_at is None:
             self._began_at = now
         if type(event) is Received:
-            if self._links.interval_s:
-                self._links.count_received(event.peer, event.message, now)
-            act = self._on_message.get(type(event.message))
-            actions = act(event.peer, event.message, now) if act is not None else []
+            message = event.message
+            if self._counting:
+                self._links.count_received(event.peer, message, now)
+            act = self._on_message.get(type(message))
+            actions = act(event.peer, message, now) if act is not None else []
         elif type(event) is Tick:
             actions = self._tick(now)
         elif type(event) is PeerLost:
             actions = self._peer_lost(event.peer, now)
         else:
             actions = []
-        if self._links.interval_s:
+        if self._counting:
             self._links.count_sent(actions)
             for action in actions:
                 if isinstance(action, Send) and type(action.message) is Request:

@@ -92,6 +92,7 @@ class Calls:
         self._calls: dict[bytes, _Call] = {}
         self._deadlines: Deadlines[bytes] = Deadlines()
         self._links = Links(life, heartbeat_s)
+        self._counting = heartbeat_s > 0
         self._brokers: dict[Peer, int] = {}  # how many unsettled calls each was given last
         self._draining = False
         self._on_event: dict[type, Callable[..., list[Action]]] = {
@@ -116,14 +117,15 @@ class Calls:
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a gateway's are answered with nothing."""
         if type(event) is Received:
-            if self._links.interval_s:
-                self._links.count_received(event.peer, event.message, now)
-            act = self._on_message.get(type(event.message))
-            actions = act(event.peer, event.message, now) if act is not None else []
+            message = event.message
+            if self._counting:
+                self._links.count_received(event.peer, message, now)
+            act = self._on_message.get(type(message))
+            actions = act(event.peer, message, now) if act is not None else []
         else:
             act = self._on_event.get(type(event))
             actions = act(event, now) if act is not None else []
-        if self._links.interval_s:
+        if self._counting:
             self._links.count_sent(actions)
         return actions
 

@@ -87,6 +87,7 @@ class Worker:
         self._timers: Deadlines[bytes] = Deadlines()  # of what waits, pauses or runs
         self._claiming: dict[bytes, float] = {}  # when to claim again, the earliest first
         self._links = Links(life, heartbeat_s)
+        self._counting = heartbeat_s > 0
         self._brokers: dict[Peer, None] = {}
         self._draining = False
         self._ending = False  # nothing begins any more, under a grant or not
@@ -118,14 +119,15 @@ class Worker:
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a worker's are answered with nothing."""
         if type(event) is Received:
-            if self._links.interval_s:
-                self._links.count_received(event.peer, event.message, now)
-            act = self._on_message.get(type(event.message))
-            actions = act(event.peer, event.message, now) if act is not None else []
+            message = event.message
+            if self._counting:
+                self._links.count_received(event.peer, message, now)
+            act = self._on_message.get(type(message))
+            actions = act(event.peer, message, now) if act is not None else []
         else:
             act = self._on_event.get(type(event))
             actions = act(event, now) if act is not None else []
-        if self._links.interval_s:
+        if self._counting:
             self._links.count_sent(actions)
         return actions
 

@@ -13,6 +13,7 @@ from homing.core.messages import Message
 
 Act: TypeAlias = Callable[[Action], None]
 Handle: TypeAlias = Callable[[Event, float], list[Action]]
+Room: TypeAlias = tuple[Peer, Handle, Act, dict[type, Peer]]  # an address, who is there, and which messages take another way
 
 
 class Memory:
@@ -22,15 +23,15 @@ class Memory:
 
     def __init__(self, elsewhere: Callable[[Peer, Peer, Message], None] | None = None) -> None:
         self._machines: dict[Peer, Machine] = {}
-        self._rooms: dict[Peer, tuple[Handle, Act, dict[type, Peer]]] = {}
-        self._queue: deque[tuple[Peer, Event]] = deque()
+        self._rooms: dict[Peer, Room] = {}
+        self._queue: deque[tuple[Room, Event]] = deque()
         self._elsewhere = elsewhere
         self._flushing = False
 
     def attach(self, address: Peer, machine: Machine, act: Act) -> None:
         """From now on messages for `address` go to `machine`, and `act` does what it wants done beside messages."""
         self._machines[address] = machine
-        self._rooms[address] = (machine.handle, act, {})
+        self._rooms[address] = (address, machine.handle, act, {})
 
     def connect(self, one: Peer, other: Peer, now: float) -> None:
         """Tell both that the other is there."""
@@ -40,8 +41,8 @@ class Memory:
     def detach(self, address: Peer, now: float) -> None:
         """Take a machine out and tell the others; what was on its way to it is lost."""
         del self._machines[address]
-        del self._rooms[address]
-        kept = [entry for entry in self._queue if entry[0] != address]
+        left = self._rooms.pop(address)
+        kept = [entry for entry in self._queue if entry[0] is not left]
         self._queue.clear()
         self._queue.extend(kept)
         for other in list(self._machines):
@@ -49,31 +50,29 @@ class Memory:
 
     def straight(self, kind: type, sender: Peer, to: Peer) -> None:
         """Messages of this kind go from `sender` to `to`, whomever they name: what a broker would only pass on need not pass it."""
-        self._rooms[sender][2][kind] = to
+        self._rooms[sender][3][kind] = to
 
     def feed(self, address: Peer, event: Event, now: float) -> None:
         """Give one event to a machine, and deliver until nothing is left, what delivery brings about included."""
-        queue = self._queue
-        queue.append((address, event))
+        queue, find = self._queue, self._rooms.get
+        room = find(address)
+        if room is None:
+            return
+        queue.append((room, event))
         if self._flushing:
             return
         self._flushing = True
-        rooms = self._rooms
         try:
             while queue:
-                here, happened = queue.popleft()
-                room = rooms.get(here)
-                if room is None:
-                    continue
-                handle, act, straight = room
-                for action in handle(happened, now):
+                (here, handle, act, straight), event = queue.popleft()
+                for action in handle(event, now):
                     if type(action) is Send:
                         message = action.message
-                        there = straight.get(type(message), action.peer) if straight else action.peer
-                        if there in rooms:
-                            queue.append((there, Received(here, message)))
+                        room = find(straight.get(type(message)) or action.peer)
+                        if room is not None:
+                            queue.append((room, Received(here, message)))
                         elif self._elsewhere is not None:
-                            self._elsewhere(here, there, message)
+                            self._elsewhere(here, action.peer, message)
                     else:
                         act(action)
         finally:
