@@ -36,6 +36,7 @@ from homing.settings import Rate as RateTable
 from homing.telemetry import Log, Metrics
 
 GATEWAY, BROKER, WORKER = b"gateway", b"broker", b"worker"
+FAREWELL_S = 0.1  # between the last connection taken and the first closed: what was on its way still hears its no
 FLUSH_S = 0.05  # log lines leave this often; one at a time would cost more than the call
 
 
@@ -122,6 +123,9 @@ class Process:
         self.gateway.give_up()
         self._driver.feed(WORKER, Draining())
         self._driver.feed(WORKER, DrainTimedOut())
+        self.listener.stop_accepting()
+        if self.listener.connections:
+            await asyncio.sleep(FAREWELL_S)
         await self.listener.close(2.0)
         await self.admin.listener.close(0.2)
         for remote in self._remotes.values():
