@@ -5,7 +5,8 @@ import msgspec
 from homing.core.broker import Broker
 from homing.core.calls import Calls
 from homing.core.machine import Action, Finished, Peer, Send, Settle, Start, Tick
-from homing.core.messages import Claim, Final, Grant, Lost, Reject, Release, Request, Settled
+from homing.core.messages import Claim, Final, Grant, Lost, Ready, Reject, Release, Request, Settled
+from homing.core.queues import Copy, Offering, Service
 from homing.core.worker import Worker
 from homing.errors import Outcome
 
@@ -96,11 +97,8 @@ class NeverForgets(Calls):
 class IgnoresCredit(Broker):
     """Whoever offers a service gets all there is."""
 
-    def _idle_worker(self, service: object, copy: object) -> object:  # type: ignore[override]
-        for worker in service.workers.values():  # type: ignore[attr-defined]
-            if not (copy.refused_by and worker.life in copy.refused_by):  # type: ignore[attr-defined]
-                return worker
-        return None
+    def _idle_worker(self, service: Service, copy: Copy) -> Offering | None:
+        return next((one for one in service.workers.values() if not (copy.refused_by and one.life in copy.refused_by)), None)
 
 
 class QueuesWithoutEnd(Broker):
@@ -110,13 +108,15 @@ class QueuesWithoutEnd(Broker):
         return None
 
 
-class LeavesWorkersLost(Broker):
-    """A worker whose connection was lost is never dispatched to again."""
+class NeverForgives(Broker):
+    """A worker that was lost once is not heard again, though it lives."""
 
-    def _ready(self, peer: Peer, ready: object, now: float) -> list[Action]:
-        if self._losses or any(worker.gone for worker in self._workers.values()):
-            return []
-        return super()._ready(peer, ready, now)  # type: ignore[arg-type]
+    def _lose_worker(self, worker: Offering, now: float) -> list[Action]:
+        self.lost = {*getattr(self, "lost", ()), worker.life}
+        return super()._lose_worker(worker, now)
+
+    def _ready(self, peer: Peer, ready: Ready, now: float) -> list[Action]:
+        return [] if ready.life in getattr(self, "lost", ()) else super()._ready(peer, ready, now)
 
 
 # Workers

@@ -377,9 +377,8 @@ class Explorer:
                 claim = self._messages[number]
                 assert isinstance(claim, Claim)
                 lost = (GATEWAY, self._message(Lost(claim.call_id, claim.life, claim.claim)))
-                if lost not in state.road:
-                    label = f"the road says that claim {claim.claim} of {_name(claim.life)} is lost"
-                    yield label, state._replace(road=tuple(sorted((*state.road, lost))), left=left)
+                label = f"the road says that claim {claim.claim} of {_name(claim.life)} is lost"
+                yield label, state._replace(road=tuple(sorted((*state.road, lost))), left=left)
 
     def _deliveries(self, state: State) -> Iterator[tuple[str, State]]:
         before = None

@@ -152,7 +152,7 @@ def draw(seed: int, calls: int) -> Plan:
         late=0.0 if in_one_process or not on[6] else random.choice((0.01, 0.1)),
         late_s=random.choice((0.5, 3.0)),
         provider_s=provider_s,
-        faulty=random.choice((0.05, 0.3, 0.7)) if behaviours else 0.0,
+        faulty=random.choice((0.0, 0.05, 0.3, 0.7)) if behaviours else 0.0,
         behaviours=behaviours,
         token_problem=random.choice((0.05, 0.5)) if on[7] else 0.0,
         disturbances=disturbances,
