@@ -37,7 +37,7 @@ request = "POST /safe"
 provider = "acme"
 request = "POST /once"
 body = "=params"
-lookup = { request = "GET /lookup", query = { n = "=params.n" }, found = "body.found", reserve = "300ms" }
+lookup = { request = "GET /lookup", query = { n = "=params.n", look = "=params.look" }, found = "body.found", reserve = "300ms" }
 [methods."found.it".params]
 additionalProperties = true
 """
@@ -51,7 +51,7 @@ class Ledger:
 
     def __call__(self, asked: Asked) -> Answer:
         if asked.path == "/lookup":
-            number = int(asked.query.partition("n=")[2])
+            number = int(asked.query.partition("n=")[2].partition("&")[0])
             return Answer(body={"found": {"n": number} if number in self.done else None})
         number = asked.json["n"]
         self.done[number] += 1

@@ -2,7 +2,8 @@
 
 `cut=request:17:reset` anywhere in a request passes on its first 17 bytes and then resets both ends; `cut=response:0:stop` passes the
 whole request on and nothing of what comes back. What passed of every request is kept: the strictest witness there is, for what a
-provider does with half a request is its own affair. `cut2=…` counts for the second request of its number only.
+provider does with half a request is its own affair. `cut2=…` counts for the second request of its number only, and for a request of
+`/lookup` it is `look=…` that counts.
 """
 
 import asyncio
@@ -42,7 +43,11 @@ class Surgeon:
         self.passages: list[Passage] = []
         self.connections = 0
         self.to = to
-        self._cut = re.compile(word.encode() + rb"(\d?)=(request|response):(\d+):(\w+)")
+        self._cuts = {
+            each: re.compile(each.encode() + rb"(\d?)(?:=|%3D)(request|response)(?::|%3A)(\d+)(?::|%3A)(\w+)")
+            for each in (word, "look")
+        }
+        self._word = word
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -111,7 +116,7 @@ class Surgeon:
 
     def _find(self, request: bytes, passage: Passage) -> tuple[bytes, int, str]:
         """The cut of this request."""
-        cuts = list(self._cut.finditer(request))
+        cuts = list(self._cuts["look" if passage.path == "/lookup" else self._word].finditer(request))
         if not cuts:
             return b"", 0, ""
         turn = sum(each.number == passage.number and each.path == passage.path for each in self.passages)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.callers import call_all, judge
-from tests.e2e.houses import HOUSE, cut_house
+from tests.e2e.houses import HOUSE, Ledger, cut_house
 from tests.serving import Answer, Asked
 
 TWICE = HOUSE.replace("in_flight_max = 1000", "in_flight_max = 1000\nretry = { attempts_max = 2 }")
@@ -86,3 +86,30 @@ def test_a_cut_second_attempt_is_as_unknown_as_a_first(first: Answer, tmp_path: 
             sent = [passage for passage in surgeon.passages if passage.number == each.params["n"]]
             assert done[each.params["n"]] <= 1
             assert len(sent) == 1 or first.status == 429, "only a proven no is asked again"
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "stop"])
+@pytest.mark.parametrize(("way", "length"), [("request", 130), ("response", 140)])
+@pytest.mark.parametrize("first", ["request:300:reset", "response:0:reset", "request:40:reset"])
+def test_a_lookup_cut_at_any_byte_proves_nothing(first: str, way: str, length: int, how: str, tmp_path: Path) -> None:
+    """The call is done, or only half asked, and lost; then the lookup is lost too. Only a lookup that came through says yes."""
+    ledger = Ledger()
+    step = 4 if how == "stop" else 3
+    calls = [
+        ("found.it", {"n": number, "cut": f"cut={first}", "look": f"look={way}:{at}:{how}"}, 0.8 if how == "stop" else 5.0)
+        for number, at in enumerate(range(0, length, step))
+    ]
+    calls += [("found.it", {"n": 1000 + number, "cut": f"cut={first}"}, 5.0) for number in range(3)]  # whose lookup is let be
+    with cut_house(tmp_path, ledger) as (homing, surgeon):
+        heard = asyncio.run(call_all(homing.port, calls, at_once=60))
+    lookups = {passage.number: passage for passage in surgeon.passages if passage.path == "/lookup"}
+    assert len(lookups) == sum(passage.path == "/lookup" for passage in surgeon.passages)
+    whole = max(passage.response_bytes for passage in lookups.values())
+    for each in heard:
+        judge(each)
+        number = each.params["n"]
+        assert ledger.done[number] <= 1
+        came = number in lookups and lookups[number].response_bytes == whole
+        assert each.executed == ("yes" if came and ledger.done[number] else "unknown"), (each, lookups[number])
+    assert any(lookup.cut for lookup in lookups.values())
+    assert not all(lookup.cut for lookup in lookups.values())
