@@ -97,9 +97,9 @@ def test_a_lookup_cut_at_any_byte_proves_nothing(first: str, way: str, length: i
     step = 4 if how == "stop" else 3
     calls = [
         ("found.it", {"n": number, "cut": f"cut={first}", "look": f"look={way}:{at}:{how}"}, 0.8 if how == "stop" else 5.0)
-        for number, at in enumerate(range(0, length, step))
+        for number, at in enumerate(range(0, length, step), 1000)  # all as long
     ]
-    calls += [("found.it", {"n": 1000 + number, "cut": f"cut={first}"}, 5.0) for number in range(3)]  # whose lookup is let be
+    calls += [("found.it", {"n": 2000 + number, "cut": f"cut={first}"}, 5.0) for number in range(3)]  # whose lookup is let be
     with cut_house(tmp_path, ledger) as (homing, surgeon):
         heard = asyncio.run(call_all(homing.port, calls, at_once=60))
     lookups = {passage.number: passage for passage in surgeon.passages if passage.path == "/lookup"}
