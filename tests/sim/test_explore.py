@@ -63,7 +63,7 @@ def test_a_history_reads_from_the_beginning_to_the_end() -> None:
 
 def test_a_machine_that_raises_is_found() -> None:
     class Raises(Calls):
-        def _claimed(self, *_: object) -> list:  # type: ignore[override]
+        def _claimed(self, *_: object) -> list:
             raise KeyError("claim")
 
     found = Explorer(NOTHING, gateway=Raises).explore()
@@ -72,7 +72,7 @@ def test_a_machine_that_raises_is_found() -> None:
 
 def test_a_deadline_that_settles_nothing_is_found() -> None:
     class Sleeps(Calls):
-        def _tick(self, *_: object) -> list:  # type: ignore[override]
+        def _tick(self, *_: object) -> list:
             return []
 
     found = Explorer(NOTHING, gateway=Sleeps).explore()

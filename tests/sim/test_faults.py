@@ -75,7 +75,7 @@ def test_who_crashes_starts_again(role: str) -> None:
 def test_nobody_is_struck_where_nobody_is() -> None:
     gateway, _, _ = everybody()
     for kind in ("crash broker", "cut told"):
-        world = World(kind, gateway)  # type: ignore[arg-type]
+        world = World(kind, gateway)
         assert world.suffers(20.0) == []
         assert world.faults.counts == {}
     world = World("drain", process("broker"))

@@ -10,7 +10,7 @@ def test_a_seed_has_one_plan() -> None:
 
 def test_the_calm_plan_has_no_fault() -> None:
     plan = calm(1, 10)
-    assert not (plan.loss or plan.doubling or plan.late or plan.faulty or plan.disturbances or plan.hang_up)
+    assert not any((plan.loss, plan.doubling, plan.late, plan.faulty, plan.disturbances, plan.hang_up))
 
 
 def test_every_fault_is_in_some_plan_and_none_is_in_all() -> None:
@@ -28,7 +28,7 @@ def test_every_fault_is_in_some_plan_and_none_is_in_all() -> None:
 def test_in_one_process_nothing_is_cut_and_nobody_dies_alone() -> None:
     for plan in (draw(seed, 1) for seed in range(300)):
         if plan.engine == "memory":
-            assert not (plan.loss or plan.doubling or plan.late or plan.clock_error or plan.heartbeat_s)
+            assert not any((plan.loss, plan.doubling, plan.late, plan.clock_error, plan.heartbeat_s))
             assert (plan.gateways, plan.brokers) == (1, 1)
             assert {kind for kind, _ in plan.disturbances} <= {"stall"}
 

@@ -1,6 +1,7 @@
 """What befalls processes and wires: crashes, cuts, loops that stand still, orderly leaving."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -52,7 +53,7 @@ class Processes(Protocol):
 class Faults:
     """Each kind that the plan switches on comes at random until `quiet`; what was broken is mended all the same."""
 
-    __slots__ = ("_network", "_plan", "_random", "_timeline", "_world", "counts", "quiet")
+    __slots__ = ("_network", "_plan", "_random", "_strikes", "_timeline", "_world", "counts", "quiet")
 
     def __init__(self, plan: Plan, timeline: Timeline, network: Network, world: Processes) -> None:
         self._plan = plan
@@ -62,6 +63,15 @@ class Faults:
         self._world = world
         self.quiet = False
         self.counts: dict[str, int] = {}
+        self._strikes: dict[Disturbance, Callable[[], bool]] = {  # each says whether there was anybody to strike
+            "crash gateway": partial(self._crash, "gateway"),
+            "crash broker": partial(self._crash, "broker"),
+            "crash worker": partial(self._crash, "worker"),
+            "cut told": partial(self._cut, told=True),
+            "cut silent": partial(self._cut, told=False),
+            "stall": self._stall,
+            "drain": self._drain,
+        }
 
     def begin(self) -> None:
         """From now on they come."""
@@ -72,25 +82,8 @@ class Faults:
         if self.quiet:
             return
         self._timeline.after(every_s * self._random.expovariate(1.0), self._come, kind, every_s)
-        if self._strike(kind):
+        if self._strikes[kind]():
             self.counts[kind] = self.counts.get(kind, 0) + 1
-
-    def _strike(self, kind: Disturbance) -> bool:
-        match kind:
-            case "crash gateway":
-                return self._crash("gateway")
-            case "crash broker":
-                return self._crash("broker")
-            case "crash worker":
-                return self._crash("worker")
-            case "cut told":
-                return self._cut(told=True)
-            case "cut silent":
-                return self._cut(told=False)
-            case "stall":
-                return self._stall()
-            case "drain":
-                return self._drain()
 
     def _any(self, suits: Callable[[Process], bool]) -> Process | None:
         suitable = [process for process in self._world.processes if suits(process)]

@@ -210,23 +210,20 @@ class World:
 
     def _machine(self, role: Role, seat: int, life: bytes) -> Machine:
         plan, machines = self.plan, self._machines
-        match role:
-            case "gateway":
-                return machines.gateway(life, heartbeat_s=plan.heartbeat_s)
-            case "broker":
-                return machines.broker(life, plan.broker_limits, heartbeat_s=plan.heartbeat_s)
-            case "worker":
-                narrow = plan.narrow and seat > 0 and seat == plan.workers - 1
-                known = METHODS[1:] if narrow else METHODS
-                return machines.worker(
-                    life,
-                    services={method.service: plan.credit for method in METHODS},
-                    methods={method.name: method.policy for method in known},
-                    providers=plan.providers,
-                    random=self.timeline.random.random,
-                    heartbeat_s=plan.heartbeat_s,
-                    outcomes_held_bytes_max=plan.outcomes_held_bytes_max,
-                )
+        if role == "gateway":
+            return machines.gateway(life, heartbeat_s=plan.heartbeat_s)
+        if role == "broker":
+            return machines.broker(life, plan.broker_limits, heartbeat_s=plan.heartbeat_s)
+        narrow = plan.narrow and seat > 0 and seat == plan.workers - 1
+        return machines.worker(
+            life,
+            services={method.service: plan.credit for method in METHODS},
+            methods={method.name: method.policy for method in (METHODS[1:] if narrow else METHODS)},
+            providers=plan.providers,
+            random=self.timeline.random.random,
+            heartbeat_s=plan.heartbeat_s,
+            outcomes_held_bytes_max=plan.outcomes_held_bytes_max,
+        )
 
     def crash(self, process: Process, noticed_after_s: float) -> None:
         """It is gone from one instant to the next."""
@@ -368,15 +365,15 @@ class World:
             self._touched.append(process)
 
     def _do(self, process: Process, action: Action, local: float) -> None:
-        match action:
-            case Settle():
-                self.callers.answered(self.invariants.settled(process, action, local))
-            case Start():
-                self.provider.start(process, action)
-            case Prepare():
-                self.provider.prepare(process, action)
-            case Stop():
-                self.provider.stop(process, action)
+        if isinstance(action, Settle):
+            self.callers.answered(self.invariants.settled(process, action, local))
+        elif isinstance(action, Start):
+            self.provider.start(process, action)
+        elif isinstance(action, Prepare):
+            self.provider.prepare(process, action)
+        else:
+            assert isinstance(action, Stop)
+            self.provider.stop(process, action)
 
     # Timers
 

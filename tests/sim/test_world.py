@@ -1,0 +1,264 @@
+"""The whole: the rules hold, the same seed is the same run, it comes to rest, and each broken machine is found."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+
+import msgspec
+import pytest
+
+from homing.core.broker import Broker
+from homing.core.calls import Calls
+from homing.core.machine import Tick
+from homing.core.worker import Worker
+from homing.sim.invariants import RULES, Violation
+from homing.sim.plan import METHODS, calm, draw
+from homing.sim.story import Story
+from homing.sim.world import Machines, World
+from tests.sim import broken
+
+SEEDS_MAX = 40  # within so many a broken rule must show
+
+BROKEN: dict[type[Calls | Broker | Worker], set[str]] = {
+    broken.GrantsToAll: {"one claim"},
+    broken.AnyReleaseFrees: {"one claim", "no is no"},
+    broken.RejectSettlesTheClaimed: {"no is no", "one claim"},
+    broken.LossFrees: {"no is no", "one claim"},
+    broken.DeadlineProvesNo: {"no is no", "one claim"},
+    broken.SettlesTwice: {"one answer"},
+    broken.ForgetsTheTime: {"on time"},
+    broken.AnswersTheWrongCaller: {"own result"},
+    broken.NeverForgets: {"empty"},
+    broken.IgnoresCredit: {"in flight", "sound"},
+    broken.QueuesWithoutEnd: {"bounded"},
+    broken.NeverForgives: {"heals"},
+    broken.ReleasesWhatItForgot: {"begun is not released"},
+    broken.BeginsAgain: {"never twice", "in flight"},
+    broken.TakesLostForNo: {"never twice", "no is no"},
+    broken.ClaimsAfterTheFact: {"granted first"},
+    broken.SaysDoneUnasked: {"yes is yes"},
+    broken.HoldsTooMuch: {"in flight", "empty"},
+    broken.KeepsOutcomes: {"empty"},
+    broken.Raises: {"sound"},
+    broken.WantsNoTime: {"time passes"},
+}
+
+
+def machines(machine: type[Calls | Broker | Worker]) -> Machines:
+    if issubclass(machine, Calls):
+        return Machines(gateway=machine)
+    return Machines(broker=machine) if issubclass(machine, Broker) else Machines(worker=machine)
+
+
+def rule_broken(seed: int, machine: type[Calls | Broker | Worker]) -> str | None:
+    try:
+        World(draw(seed, 60), machines=machines(machine)).run()
+    except Violation as violation:
+        return violation.rule
+    return None
+
+
+@pytest.mark.parametrize("machine", BROKEN, ids=lambda machine: machine.__name__)
+def test_a_broken_rule_shows_within_a_few_seeds(machine: type[Calls | Broker | Worker]) -> None:
+    found = next(filter(None, (rule_broken(seed, machine) for seed in range(SEEDS_MAX))), None)
+    assert found in BROKEN[machine]
+
+
+def test_every_rule_has_been_broken_by_somebody() -> None:
+    assert set(RULES) - set().union(*BROKEN.values()) == {"whose order"}  # which "no is no" and "never twice" forestall
+
+
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_the_rules_hold(seed: int) -> None:
+    report = World(draw(seed, 60)).run()
+    assert sum(report.answers.values()) <= report.calls
+    assert report.checks
+
+
+def test_where_nothing_is_broken_every_call_succeeds() -> None:
+    told: list[int] = []
+    report = World(calm(1, 200), progress=told.append).run()
+    assert report.answers == {("ok", "yes"): 205}
+    assert report.faults == {}
+    assert told[-1] == 200
+    assert told == sorted(told)
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    reports = [World(draw(3, 100)).run() for _ in range(2)]
+    assert reports[0] == reports[1]
+    assert World(draw(4, 100)).run().trace != reports[0].trace
+
+
+TRACES = """
+from homing.sim.plan import draw
+from homing.sim.world import World
+print([World(draw(seed, 60)).run().trace for seed in range(12)])
+"""
+
+
+def test_the_same_seed_is_the_same_run_however_python_hashes() -> None:
+    """A set that is gone through in its order would differ."""
+    traces = set()
+    for hashes in ("0", "1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hashes}
+        run = subprocess.run([sys.executable, "-c", TRACES], env=environment, capture_output=True, text=True, check=True)
+        traces.add(run.stdout)
+    assert len(traces) == 1
+
+
+def test_a_story_does_not_change_what_happens() -> None:
+    plan = msgspec.structs.replace(draw(3, 50), disturbances=(("crash worker", 0.3), ("stall", 0.3), ("drain", 1.0)))
+    story = Story(b"no call, but what befalls processes")
+    assert World(plan, story=story).run() == World(plan).run()
+    told = "\n".join(story.lines())
+    for what in ("crashes", "starts", "stands still", "goes on", "is told to leave"):
+        assert what in told
+
+
+# What must be empty in the end, and what a world says when it is not
+
+
+class Sticky(Broker):
+    """Forgets its calls but not their bytes."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def _forget(self, copy: object) -> None:
+        held = self.held_bytes
+        super()._forget(copy)  # type: ignore[arg-type]
+        self.held_bytes = held
+
+
+class Greedy(Worker):
+    """Forgets its outcomes but not their bytes."""
+
+    def _settled(self, *message: object) -> list:
+        held = self.outcomes_held_bytes
+        actions = super()._settled(*message)  # type: ignore[arg-type]
+        self.outcomes_held_bytes = held
+        return actions
+
+
+class Occupied(Worker):
+    """Keeps a slot taken."""
+
+    def in_flight(self, provider: str) -> int:
+        return 1
+
+
+class Deaf(Calls):
+    """Hears nobody, and its deadlines pass without it."""
+
+    def _submitted(self, *_: object) -> list:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("machine", "what"),
+    [(Sticky, "bytes"), (Greedy, "bytes of outcomes"), (Occupied, "a slot of acme taken")],
+)
+def test_a_table_that_is_not_empty_is_told(machine: type[Broker | Worker], what: str) -> None:
+    with pytest.raises(Violation, match=what) as found:
+        World(calm(1, 20), machines=machines(machine)).run()
+    assert found.value.rule == "empty"
+
+
+def test_calls_that_are_never_answered_are_overdue() -> None:
+    with pytest.raises(Violation, match="not settled at its deadline"):
+        World(calm(1, 20), machines=Machines(gateway=Deaf)).run()
+
+
+def test_a_gateway_that_leaves_has_settled_everything() -> None:
+    class Leaves(Calls):
+        """Goes without a word."""
+
+        def _drain_timed_out(self, *_: object) -> list:
+            return []
+
+    plan = msgspec.structs.replace(calm(1, 200), engine="network", heartbeat_s=1.0, disturbances=(("drain", 0.2),))
+    with pytest.raises(Violation, match="calls have not settled") as found:
+        World(plan, machines=Machines(gateway=Leaves)).run()
+    assert found.value.rule == "one answer"
+
+
+# Steps that are rare
+
+
+def a_world() -> World:
+    world = World(msgspec.structs.replace(calm(1, 1), engine="network", heartbeat_s=1.0))
+    world.run()
+    return world
+
+
+def test_who_is_gone_is_not_struck_again() -> None:
+    world = a_world()
+    worker = next(process for process in world.processes if process.role == "worker")
+    world.drain(worker)
+    world.crash(worker, 0.0)
+    steps = world.steps
+    world.crash(worker, 0.0)
+    world.leave(worker)
+    world._left(worker)
+    world.stall([worker])
+    world.resume([worker])
+    assert worker not in world.processes
+    assert world.steps == steps
+
+
+def test_who_stands_still_leaves_later() -> None:
+    world = a_world()
+    worker = next(process for process in world.processes if process.role == "worker")
+    world.stall([worker])
+    world.leave(worker)
+    assert worker.alive
+    world.resume([worker])
+    world.timeline.run(world.timeline.now + 5.0)
+    assert not worker.alive
+
+
+def test_a_timer_that_moved_is_set_anew() -> None:
+    world = a_world()
+    broker = next(process for process in world.processes if process.role == "broker")
+    steps = world.steps
+    world._tick(broker)  # too early
+    assert world.steps == steps
+    broker.offset_s -= 1e-7  # the instant of its deadline, rounded: early by less than anybody can tell
+    due = broker.machine.next_deadline()
+    assert due is not None
+    world.timeline.now = broker.true(due) - 1e-7
+    broker.last = 0.0
+    world._tick(broker)
+    assert world.steps == steps + 1
+    assert broker.last >= due
+    steps = world.steps
+    broker.timer_at = None
+    world._fire(broker, world.timeline.now)  # another has been set since
+    assert world.steps == steps
+
+
+def test_a_machine_without_deadlines_is_not_told_the_time() -> None:
+    world = World(calm(1, 1))
+    world._boot()
+    gateway = next(process for process in world.processes if process.role == "gateway")
+    steps = world.steps
+    world._tick(gateway)
+    assert world.steps == steps
+    assert isinstance(Tick(), Tick)
+
+
+def test_a_call_may_settle_while_it_is_looked_after() -> None:
+    world = World(calm(1, 1))
+    world._boot()
+    gateway = next(process for process in world.processes if process.role == "gateway")
+    submission = world.callers.order(METHODS[0], "webshop", 5.0, gateway)
+    assert submission.record is not None
+    look = partial(world._overdue, submission.record)
+    world.stall([gateway])
+    look()  # later, for its gateway stands still
+    world.resume([gateway])
+    world.timeline.run(30.0)
+    look()
+    assert submission.record.outcome is not None
