@@ -806,3 +806,12 @@ def test_every_state_answers_every_event(phase: str, heartbeat_s: float) -> None
         rest = play.passes(100.0).all(Settle)
         assert len(rest) == len({*before, *([A] if event == submitted(A) else [])}) - len(settled)
         assert len(play.machine) == 0
+
+
+@pytest.mark.parametrize(("left_ms", "again"), [(4, False), (5, False), (6, True)])
+def test_what_no_worker_can_begin_in_time_is_not_submitted_again(left_ms: int, again: bool) -> None:
+    """A worker with less than the margin left releases at once: given to it again, it would do so for ever."""
+    play = gateway()
+    play.at(0.0).hears(submitted(A)).whatever()
+    play.at(10.0 - left_ms / 1000).gets(BROKER, Claim(A, ONE, 1)).whatever()
+    assert len(play.gets(BROKER, Release(A, ONE, 1)).all(Request)) == again

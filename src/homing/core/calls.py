@@ -27,6 +27,7 @@ from homing.core.machine import (
     Settle,
     Submitted,
     Tick,
+    margin_s,
 )
 from homing.core.messages import (
     Cancel,
@@ -160,7 +161,13 @@ class Calls:
         return self._resubmit(call, now)
 
     def _resubmit(self, call: _Call, now: float) -> list[Action]:
-        """Give a broker a copy. Harmless at any time: a broker holds a call_id once, and the claim decides."""
+        """Give a broker a copy. Harmless at any time: a broker holds a call_id once, and the claim decides.
+
+        With no more than the margin left a worker would release it at once, and in one process there is no end to that.
+        """
+        remaining_ms = round((call.asked.deadline - now) * 1000)
+        if remaining_ms / 1000 <= margin_s(remaining_ms / 1000):
+            return []
         broker = call.broker
         if broker is None or broker not in self._brokers:
             if not self._brokers:
@@ -178,7 +185,7 @@ class Calls:
             asked.call_id,
             asked.service,
             asked.method,
-            round((asked.deadline - now) * 1000),
+            remaining_ms,
             asked.effect,
             asked.principal,
             asked.key,
@@ -234,6 +241,9 @@ class Calls:
             return []
         if call.abandoned:
             return self._settle(call, call.joined(failure("cancelled", "The caller hung up.", executed="no")), now)
+        remaining_s = call.asked.deadline - now
+        if remaining_s <= margin_s(remaining_s):
+            return []  # nobody can begin it any more: where no time passes on the way, this would go round for ever
         return self._resubmit(call, now)
 
     def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:
