@@ -3,9 +3,10 @@
 from homing.core.broker import Broker, BrokerLimits
 from homing.core.calls import Calls
 from homing.core.holding import MethodPolicy, ProviderPolicy
-from homing.core.machine import Finished, PeerFound, PeerLost, Prepare, Prepared, Send, Start
-from homing.core.messages import Claim, Disconnect, Final, Grant, Heartbeat, Hello, Ready, Reject, Request, Settled
+from homing.core.machine import Finished, PeerFound, PeerLost, Prepare, Prepared, Send, Settle, Start
+from homing.core.messages import Claim, Disconnect, Final, Grant, Heartbeat, Hello, Ready, Reject, Release, Request, Settled
 from homing.core.worker import Worker
+from homing.errors import Outcome
 from tests.core.people import BROKER, BROKER_LIFE, GATEWAY, ONE, TWO, W1, W2, A, B, C, G, lost, request, submitted, unreachable
 from tests.core.playbook import Playbook, like
 
@@ -53,6 +54,22 @@ def test_an_outcome_that_comes_after_a_standstill_is_told_once_all_the_same() ->
     )  # or the broker never has its credit back
     play.gets(BROKER, Settled(ONE, (A,))).says_nothing()
     assert len(play.machine) == 0
+
+
+def test_a_call_whose_last_moment_has_come_is_dropped_and_not_claimed() -> None:
+    play = worker()
+    play.gets(BROKER, request(A, remaining_ms=4)).says(Send(BROKER, Reject(A, "drop")))  # the margin is 5
+    play.gets(BROKER, request(A, remaining_ms=6)).says(Send(BROKER, like(Claim)))
+
+
+def test_a_call_whose_last_moment_has_come_is_not_submitted_again() -> None:
+    """In one process, where no time passes on the way, claim, grant and release went round for ever."""
+    play = Playbook(Calls(GATEWAY))
+    play.hears(PeerFound(BROKER)).whatever()
+    play.hears(submitted(A), submitted(B)).whatever()
+    play.at(9.996).gets(BROKER, Claim(A, ONE, 1)).says(Send(BROKER, like(Grant)))
+    play.gets(BROKER, Release(A, ONE, 1)).says_nothing()
+    play.passes(1.0).says_among_others(like(Settle, call_id=A, outcome=like(Outcome, reason="expired", executed="no")))
 
 
 # Both ends of a broker that has started anew

@@ -241,9 +241,6 @@ class Calls:
             return []
         if call.abandoned:
             return self._settle(call, call.joined(failure("cancelled", "The caller hung up.", executed="no")), now)
-        remaining_s = call.asked.deadline - now
-        if remaining_s <= margin_s(remaining_s):
-            return []  # nobody can begin it any more: where no time passes on the way, this would go round for ever
         return self._resubmit(call, now)
 
     def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:

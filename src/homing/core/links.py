@@ -9,7 +9,6 @@ import msgspec
 from homing.core.machine import Action, Peer, Send
 from homing.core.messages import Heartbeat, Message
 
-
 INTRODUCE_EVERY_S = 0.2
 
 

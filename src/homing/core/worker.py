@@ -216,8 +216,9 @@ class Worker:
         call_id = held.request.call_id
         if held.granted_at is not None and held.exchange_deadline - now < self._means_s.get(held.request.method, 0.0):
             return self._conclude(held, now)  # what it waited for has cost it the time
-        if now >= held.exchange_deadline:
-            return self._too_late(held, now)
+        remaining_s = held.exchange_deadline - now
+        if remaining_s <= (0.0 if held.granted_at is not None else margin_s(remaining_s)):
+            return self._too_late(held, now)  # a grant would find nothing left once its margin is kept back
         held.ticket = held.provider.breaker.allow(now)
         if not held.ticket:
             return self._refuse(held, circuit_open(held, held.provider.breaker.retry_after(now)), now)

@@ -42,6 +42,7 @@ LATE_EFFECTS_S = 25.0
 PROBE_EVERY_S = 1.5
 PROBE_TIMEOUT_S = 5.0
 TICKS_MAX = 1000  # at one instant
+TURNS_MAX = 20_000  # messages that one event brings about in one process
 
 ROUNDING_S = 1e-6
 
@@ -321,8 +322,11 @@ class World:
             process.backlog.append(partial(self.feed, process, event))
             return
         self._handle(process, event)
-        queue = self.network.queue
+        queue, turns = self.network.queue, 0
         while queue:
+            turns += 1
+            if turns > TURNS_MAX:
+                raise Violation("time passes", f"messages go round and round after {event}", getattr(event, "call_id", None))
             self._handle(*queue.popleft())
         touched = self._touched
         while touched:
