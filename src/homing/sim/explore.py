@@ -5,8 +5,7 @@ back for ever, and declares lives lost that are not. Clocks are strangers to eac
 Losing needs no step of its own: a message that is never delivered is lost, and all prefixes of all histories are looked at.
 
 Machines are pure, so each is asked only once what it does in a given state with a given event: the table of its answers is small, and a
-state of the whole is a handful of numbers. The model beside the design (`grant.py`) found the rules; this finds whether the code keeps
-them.
+state of the whole is a handful of numbers. The rules are those of `docs/reference/protocol.md`; this finds whether the code keeps them.
 """
 
 from collections import deque
