@@ -1,10 +1,8 @@
 """TLS on the way to the provider, cut at the bytes of handshake, records and end: the plaintext the provider got is the witness."""
 
 import asyncio
-import re
 import ssl
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +10,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.cutting import Cut, CuttingProxy
+from tests.cutting import Cut
 from tests.e2e.callers import Heard, call_all, judge
+from tests.e2e.counting import CountingProvider, Cutter
 from tests.serving import Serving
 
 HOUSE = """
@@ -34,72 +33,14 @@ body = "=params"
 """
 
 
-class TlsProvider:
-    """Keeps, for every number, how many bytes of plaintext came, and how often all of the request did."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.got: Counter[int] = Counter()
-        self.done: Counter[int] = Counter()
-        self._context = context
-
-    async def start(self) -> int:
-        self.server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._context, backlog=1024)
-        return int(self.server.sockets[0].getsockname()[1])
-
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await self._one(reader, writer):
-                pass
-        except (OSError, EOFError, asyncio.CancelledError):
-            writer.transport.abort()
-        else:
-            writer.close()
-
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        request = b""
-        number = -1
-        while b"\r\n\r\n" not in request or len(request) < request.index(b"\r\n\r\n") + 4 + _length(request):
-            data = await reader.read(65536)
-            if not data:
-                return False
-            request += data
-            number = int(request.split(b" ", 2)[1].rpartition(b"/")[2])
-            self.got[number] = len(request)
-        self.done[number] += 1
-        body = b'{"n":%d}' % number
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-        return True
-
-
-def _length(request: bytes) -> int:
-    found = re.search(rb"(?i)content-length: (\d+)", request)
-    return int(found[1]) if found else 0
-
-
-class Cutter(CuttingProxy):
-    """The next connection gets the next cut."""
-
-    def __init__(self, port: int, cuts: Iterator[Cut]) -> None:
-        self.cuts = cuts
-        super().__init__(port)
-
-    @property
-    def cut(self) -> Cut | None:
-        return next(self.cuts, None)
-
-    @cut.setter
-    def cut(self, cut: Cut | None) -> None:
-        pass
-
-
 @contextmanager
-def cut_tls(folder: Path, cuts: list[Cut], version: ssl.TLSVersion) -> Iterator[tuple[Serving, TlsProvider]]:
+def cut_tls(folder: Path, cuts: list[Cut], version: ssl.TLSVersion) -> Iterator[tuple[Serving, CountingProvider]]:
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.maximum_version = version
     authority.issue_cert("localhost").configure_cert(context)
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    provider = TlsProvider(context)
+    provider = CountingProvider(context)
     up, loops, over, ports = threading.Event(), [], asyncio.Event(), []
 
     async def main() -> None:
@@ -122,7 +63,7 @@ def cut_tls(folder: Path, cuts: list[Cut], version: ssl.TLSVersion) -> Iterator[
         thread.join(10)
 
 
-def judge_all(heard: list[Heard], provider: TlsProvider) -> None:
+def judge_all(heard: list[Heard], provider: CountingProvider) -> None:
     for each in heard:
         judge(each)
         number = each.params["n"]
@@ -151,7 +92,7 @@ def test_a_cut_within_tls_never_makes_a_false_no(version: ssl.TLSVersion, how, t
     timeout = 1.5 if how == "stop" else 8.0
     with cut_tls(tmp_path, cuts, version) as (homing, provider):
         heard = asyncio.run(
-            call_all(homing.port, [("once.it", {"n": number}, timeout) for number in range(len(cuts))], at_once=60)
+            call_all(homing.port, [("once.it", {"n": 100_000 + number}, timeout) for number in range(len(cuts))], at_once=60)
         )
         homing.stop_soon()
         homing.join()

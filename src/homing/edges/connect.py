@@ -167,6 +167,8 @@ class Connector:
         try:
             if holder.spoken_to:
                 raise ConnectFailed(f"{self._origin.authority} does not speak TLS")
+            if raw.is_closing():  # uvloop would begin all the same, trip over it, and let the handshake time out
+                raise ConnectFailed(f"no TLS with {self._origin.authority}: the connection was lost")
             transport = await self._secure(raw, protocol, self._tls)
         except BaseException:
             raw.abort()
