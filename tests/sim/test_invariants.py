@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from homing.core.broker import Broker, BrokerLimits
-from homing.core.machine import Event, PeerLost, Received, Settle, Start
+from homing.core.machine import Event, Received, Settle, Start
 from homing.core.messages import Grant, Hello, Ready, Release, Request
 from homing.errors import Outcome, failure
 from homing.sim.invariants import RULES, Invariants, Record, Submission, Violation
@@ -313,14 +313,13 @@ def test_no_worker_is_given_more_than_its_credit() -> None:
 
 def test_queues_and_bytes_are_bounded() -> None:
     scene = Scene()
-    scene.rules.passed(a_broker(9), Request)
+    scene.rules.bounded(a_broker(9))
     broker = a_broker(9)
     assert isinstance(broker.machine, Broker)
     broker.machine.limits = BrokerLimits(queue_length_max=3)
-    breaks("bounded", lambda: scene.rules.passed(broker, PeerLost), "4 calls queued")
+    breaks("bounded", lambda: scene.rules.bounded(broker), "4 calls queued")
     broker.machine.limits = BrokerLimits(held_bytes_max=20)
-    breaks("bounded", lambda: scene.rules.passed(broker, PeerLost), "36 bytes")
-    scene.rules.passed(broker, Grant)  # which makes no queue longer
+    breaks("bounded", lambda: scene.rules.bounded(broker), "36 bytes")
 
 
 def test_a_violation_says_what_is_broken() -> None:

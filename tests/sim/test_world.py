@@ -10,7 +10,8 @@ import pytest
 
 from homing.core.broker import Broker
 from homing.core.calls import Calls
-from homing.core.machine import Tick
+from homing.core.machine import Action, Peer, Send, Tick
+from homing.core.messages import Disconnect
 from homing.core.worker import Worker
 from homing.sim.invariants import RULES, Violation
 from homing.sim.plan import METHODS, calm, draw
@@ -182,6 +183,24 @@ def test_a_gateway_that_leaves_has_settled_everything() -> None:
     with pytest.raises(Violation, match="calls have not settled") as found:
         World(plan, machines=Machines(gateway=Leaves)).run()
     assert found.value.rule == "one answer"
+
+
+def test_messages_that_go_round_and_round_are_seen() -> None:
+    class Asks(Broker):
+        """Asks who it is, whatever it is told."""
+
+        def _requested(self, peer: Peer, *_: object) -> list[Action]:  # type: ignore[override]
+            return [Send(peer, Disconnect())]
+
+    class Answers(Calls):
+        """Says everything again, however often it is asked."""
+
+        def _asked_who(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
+            return self._introduce(peer, now)
+
+    with pytest.raises(Violation, match="round and round") as found:
+        World(calm(1, 20), machines=Machines(gateway=Answers, broker=Asks)).run()
+    assert found.value.rule == "time passes"
 
 
 # Steps that are rare

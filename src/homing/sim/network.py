@@ -83,12 +83,12 @@ class Network:
         wire = sender.wires.get(peer)
         if wire is None:
             return
-        plan, random, quiet = self._plan, self._random, self.quiet
-        if not wire.up or (plan.loss and not quiet and random() < plan.loss):
+        plan, random, faulty = self._plan, self._random, not self.quiet
+        if not wire.up or (faulty and plan.loss and random() < plan.loss):
             self.lost += 1
             return
         delay_s = plan.delay_s * (0.5 + random())
-        if plan.late and not quiet and random() < plan.late:
+        if faulty and plan.late and random() < plan.late:
             self.late += 1
             delay_s += plan.late_s * random()
         when = self._timeline.now + delay_s
@@ -102,7 +102,7 @@ class Network:
             if plan.ordered:
                 when = wire.to_client_at = max(when, wire.to_client_at)
         self._timeline.at(when, self._deliver, wire, wire.epoch, receiver, event)
-        if plan.doubling and not quiet and random() < plan.doubling:
+        if faulty and plan.doubling and random() < plan.doubling:
             self.doubled += 1
             again_at = when + plan.late_s * random()
             self._timeline.at(again_at, self._deliver, wire, wire.epoch, receiver, event)
