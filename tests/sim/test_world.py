@@ -11,7 +11,7 @@ import pytest
 from homing.core.broker import Broker
 from homing.core.calls import Calls
 from homing.core.machine import Action, Peer, Send, Tick
-from homing.core.messages import Disconnect
+from homing.core.messages import GATEWAY_BYTES, Disconnect
 from homing.core.worker import Worker
 from homing.sim.invariants import RULES, Violation
 from homing.sim.plan import METHODS, calm, draw
@@ -52,18 +52,20 @@ def machines(machine: type[Calls | Broker | Worker]) -> Machines:
     return Machines(broker=machine) if issubclass(machine, Broker) else Machines(worker=machine)
 
 
-def rule_broken(seed: int, machine: type[Calls | Broker | Worker]) -> str | None:
+def violation_of(world: World) -> Violation | None:
     try:
-        World(draw(seed, 60), machines=machines(machine)).run()
+        world.run()
     except Violation as violation:
-        return violation.rule
+        return violation
     return None
 
 
 @pytest.mark.parametrize("machine", BROKEN, ids=lambda machine: machine.__name__)
 def test_a_broken_rule_shows_within_a_few_seeds(machine: type[Calls | Broker | Worker]) -> None:
-    found = next(filter(None, (rule_broken(seed, machine) for seed in range(SEEDS_MAX))), None)
-    assert found in BROKEN[machine]
+    worlds = (World(draw(seed, 60), machines=machines(machine)) for seed in range(SEEDS_MAX))
+    found = next(filter(None, map(violation_of, worlds)), None)
+    assert found is not None
+    assert found.rule in BROKEN[machine], found
 
 
 def test_every_rule_has_been_broken_by_somebody() -> None:
@@ -116,6 +118,40 @@ def test_a_story_does_not_change_what_happens() -> None:
     told = "\n".join(story.lines())
     for what in ("crashes", "starts", "stands still", "goes on", "is told to leave"):
         assert what in told
+
+
+@pytest.mark.parametrize("seed", range(200, 210))
+def test_clocks_that_are_far_wrong_cost_time_and_never_the_truth(seed: int) -> None:
+    plan = msgspec.structs.replace(draw(seed, 60), engine="network", heartbeat_s=1.0, clock_error=0.2)
+    violation = violation_of(World(plan))
+    if violation is not None:
+        assert "after the deadline" in violation.what  # a slow clock's worker begins what its gateway has given up
+
+
+@pytest.mark.parametrize("seed", range(300, 310))
+def test_nothing_is_left_in_any_table_and_nobody_is_remembered_who_is_gone(seed: int) -> None:
+    world = World(draw(seed, 60))
+    world.run()
+    living = {process.address for process in world.processes}
+    gateways = {process.life[:GATEWAY_BYTES] for process in world.processes if process.role == "gateway"}
+    workers = {process.life for process in world.processes if process.role == "worker"}
+    for machine in (process.machine for process in world.processes):
+        if isinstance(machine, Broker):
+            assert machine._links.peers.keys() <= living
+            assert machine._workers.keys() == workers
+            assert machine._gateways.keys() == gateways
+            tables = (machine._copies, machine._losses, machine._expiry, machine._patience, machine._gone, machine._repeat)
+            assert not any(tables)
+            for service in machine._services.values():
+                assert service.workers.keys() == workers
+                assert not service.lines
+            assert not any(worker.strays or any(worker.held.values()) for worker in machine._workers.values())
+        elif isinstance(machine, Worker):
+            assert not any((machine._held, machine._claiming, machine._finished, machine._timers))
+            assert not any(provider.waiting for provider in machine._providers.values())
+        else:
+            assert isinstance(machine, Calls)
+            assert not any((machine._calls, machine._deadlines, *machine._brokers.values()))
 
 
 # What must be empty in the end, and what a world says when it is not
@@ -189,7 +225,7 @@ def test_messages_that_go_round_and_round_are_seen() -> None:
     class Asks(Broker):
         """Asks who it is, whatever it is told."""
 
-        def _requested(self, peer: Peer, *_: object) -> list[Action]:  # type: ignore[override]
+        def _requested(self, peer: Peer, *_: object) -> list[Action]:
             return [Send(peer, Disconnect())]
 
     class Answers(Calls):
