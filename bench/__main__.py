@@ -30,6 +30,7 @@ class Results(msgspec.Struct):
     machine: str
     python: str
     seconds: float
+    load_before: float  # of the machine, over a minute: with more than a little, only CPU and ratios mean something
     rates: list[Measure]
     held: list[Held]
     start_s: dict[str, float]
@@ -92,6 +93,7 @@ def ratios(results: Results) -> dict[str, float]:
     return {
         "calls/s, best": round(best.calls_per_s),
         "times FastAPI + aiohttp": round(ours.calls_per_s / rate["FastAPI + aiohttp", 64].calls_per_s, 2),
+        "times less CPU than FastAPI + aiohttp": round(rate["FastAPI + aiohttp", 64].cpu_us_per_call / ours.cpu_us_per_call, 2),
         "times FastAPI + httpx": round(ours.calls_per_s / rate["FastAPI + httpx", 64].calls_per_s, 2),
         "share of nginx as a plain proxy": round(ours.calls_per_s / rate["nginx as a plain proxy", 64].calls_per_s, 3),
         "ms added at one connection": round(rate["homing", 1].p50_ms - direct.p50_ms, 3),
@@ -111,7 +113,7 @@ def main() -> None:
     seconds = 1.0 if given.quick else given.seconds
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}"
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    results = Results(now, machine, platform.python_version(), seconds, [], [], {}, {}, {})
+    results = Results(now, machine, platform.python_version(), seconds, round(os.getloadavg()[0], 2), [], [], {}, {}, {})
     began = time.monotonic()
     rates(seconds, results)
     held(1000 if given.quick else HELD_CALLS, results)

@@ -64,7 +64,7 @@ def table(measures: Sequence[Measure], held: Sequence[Held], ratios: dict[str, f
             "",
             (
                 f"Measured on {machine}: each program on one core, wrk and the provider, an nginx that answers at once, on the other; all in"
-                f" one run of `make bench`. In ratios: {summary}. Ratios count, absolutes drift."
+                f" one run of `make bench`. In ratios: {summary}. Ratios count, absolutes drift, and this machine was shared."
             ),
         ]
     )

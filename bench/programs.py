@@ -20,6 +20,7 @@ KEY = "hk_" + "b" * 43
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"acme.charge","params":{"account":"a1","amount":1200}}'
 ANSWER = '{"id":"ch_123456","account":"a1","amount":1200,"status":"succeeded"}'
 
+PASSING = 'location /rpc { proxy_pass http://provider/charges; proxy_http_version 1.1; proxy_set_header Connection ""; }'
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log crit;
 events {{ worker_connections 30000; }}
@@ -31,7 +32,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{ default_type application/json; return 200 '{answer}'; }}
-    location /rpc {{ proxy_pass http://provider/charges; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    {passing}
   }}
 }}
 """
@@ -127,12 +128,13 @@ def running(name: str, command: list[str], port: int, core: int, **popen: Any) -
             process.wait()
 
 
-def nginx(folder: Path, *, core: int, upstream: int = 1) -> contextlib.AbstractContextManager[Program]:
+def nginx(folder: Path, *, core: int, upstream: int = 0) -> contextlib.AbstractContextManager[Program]:
     """A provider that answers at once, or, with `upstream`, a plain proxy before one."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, port=port, upstream=upstream, answer=ANSWER))
+    passing = PASSING if upstream else ""
+    config.write_text(NGINX.format(folder=folder, port=port, upstream=upstream or 1, answer=ANSWER, passing=passing))
     program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or "nginx"
     return running("nginx", [program, "-c", str(config)], port, core, stderr=subprocess.DEVNULL)
 
