@@ -9,7 +9,7 @@ from homing import AsyncClient, CallError, Client, Executed, NotExecuted, Outcom
 REQUEST_BYTES = 400
 RESPONSE_BYTES = 350
 STOP_S = 1.5  # long enough to get through to the gateway on a machine that is busy
-AT_ONCE = 100
+AT_ONCE = 200
 
 HOUSE = """
 [gateway]
