@@ -64,6 +64,19 @@ def test_with_several_gateways_each_gets_some() -> None:
     assert {one, other} == set(there)
 
 
+def test_most_avoid_a_gateway_that_leaves() -> None:
+    leaves, stays = process("gateway", 1), process("gateway", 2)
+    leaves.draining = True
+    street = Street(leaves, stays)
+    for _ in range(100):
+        street.callers.order(CHARGE, "webshop", 5.0)
+    there = [submission.record.gateway for submission in street.came if submission.record]
+    assert 0 < there.count(leaves) < 30
+    alone = Street(leaves)
+    alone.callers.order(CHARGE, "webshop", 5.0)
+    assert len(alone.came) == 1
+
+
 def test_some_hang_up_if_they_still_wait() -> None:
     one, dead = process("gateway", 1), process("gateway", 2)
     street = Street(one, hang_up=1.0)

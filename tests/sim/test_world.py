@@ -19,7 +19,7 @@ from homing.sim.story import Story
 from homing.sim.world import Machines, World
 from tests.sim import broken
 
-SEEDS_MAX = 40  # within so many a broken rule must show
+SEEDS_MAX = 150  # within so many a broken rule must show
 
 BROKEN: dict[type[Calls | Broker | Worker], set[str]] = {
     broken.GrantsToAll: {"one claim"},
@@ -215,7 +215,9 @@ def test_a_gateway_that_leaves_has_settled_everything() -> None:
         def _drain_timed_out(self, *_: object) -> list:
             return []
 
-    plan = msgspec.structs.replace(calm(1, 200), engine="network", heartbeat_s=1.0, disturbances=(("drain", 0.2),))
+    plan = msgspec.structs.replace(
+        calm(1, 200), engine="network", heartbeat_s=1.0, provider_s=5.0, disturbances=(("drain", 0.2),)
+    )
     with pytest.raises(Violation, match="calls have not settled") as found:
         World(plan, machines=Machines(gateway=Leaves)).run()
     assert found.value.rule == "one answer"

@@ -12,6 +12,7 @@ PRINCIPALS = ("webshop", "ledger", "")
 NOBODY_THERE_S = 0.3  # how long a caller waits who was refused the connection
 AGAIN_AFTER_S = 1.0
 ASKED_MAX = 3
+BALANCED = 0.8  # how many come through a balancer that sees which gateways are ready
 
 
 class Callers:
@@ -72,6 +73,8 @@ class Callers:
     def _submit(self, submission: Submission, gateway: Process | None = None) -> None:
         if gateway is None:
             there = [process for process in self._gateways if process.alive]
+            if self._random.random() < BALANCED:
+                there = [process for process in there if not process.draining] or there
             if not there:
                 self._timeline.after(NOBODY_THERE_S, self._submit, submission)
                 return

@@ -108,7 +108,7 @@ class Faults:
         # A whole process is cut off, or one wire.
         wire = random.choice(wires)
         lonely = random.choice((None, wire.client, wire.broker))
-        duration_s = random.choice((0.3, CUT_S)) * random.random()
+        duration_s = random.choice((0.3, 2.0, CUT_S)) * random.random()
         client_told = told and random.random() < 0.8
         broker_told = told and (random.random() < 0.8 or not client_told)
         for other in wires:

@@ -129,7 +129,7 @@ def draw(seed: int, calls: int) -> Plan:
     behaviours = tuple(behaviour for behaviour in FAULTY_BEHAVIOURS if random.random() < swarm)
     credit = random.choice((2, 8, 32))
     workers = random.randint(1, 4)
-    provider_s = random.choice((0.05, 0.25, 1.0))
+    provider_s = random.choice((0.05, 0.25, 1.0, 3.0))
     arrival_s = provider_s / (workers * credit) / random.choice((0.3, 0.8, 2.0))  # as much as there are slots for, or more
     timeouts_s = random.choice(((5.0, 20.0), (0.1, 3.0), (0.1, 30.0)))
     return Plan(
@@ -171,8 +171,8 @@ def draw(seed: int, calls: int) -> Plan:
             ),
             "bureau": ProviderPolicy(
                 in_flight_max=credit,
-                rate=random.choice((None, Rate(limit=50, per_s=1.0, burst=5))),
-                breaker=BreakerPolicy(window_s=5.0, calls_min=20, open_for_s=1.0),
+                rate=random.choice((None, Rate(limit=2, per_s=1.0, burst=2), Rate(limit=50, per_s=1.0, burst=5))),
+                breaker=BreakerPolicy(window_s=5.0, calls_min=random.choice((5, 20)), open_for_s=1.0),
                 needs_token=True,
             ),
         },
