@@ -20,6 +20,7 @@ class World:
         self.network = Network(self.plan, self.timeline, Ears())
         self.faults = Faults(self.plan, self.timeline, self.network, self)
         self.did: list[tuple[str, object]] = []
+        self.told: list[str] = []
         for one in processes:
             self.network.enter(one)
         for client in processes:
@@ -49,6 +50,9 @@ class World:
 
     def leave(self, process: Process) -> None:
         self.did.append(("leave", process))
+
+    def tell(self, what: str, *befallen: Process) -> None:
+        self.told.append(what)
 
     def suffers(self, seconds: float) -> list[tuple[str, object]]:
         self.faults.begin()
@@ -89,6 +93,7 @@ def test_what_is_cut_is_mended(kind: Disturbance) -> None:
     assert world.faults.counts[kind] > 0
     assert all(wire.up for wire in world.network.wires)
     assert any(wire.epoch for wire in world.network.wires)
+    assert all(what.startswith("cut for") for what in world.told)
 
 
 def test_one_loop_stands_still_at_a_time_or_in_one_process_all() -> None:

@@ -41,6 +41,10 @@ class Processes(Protocol):
         """All that has come meanwhile comes at once."""
         ...
 
+    def tell(self, what: str, *befallen: Process) -> None:
+        """For the story."""
+        ...
+
     def drain(self, process: Process) -> None:
         """Tell it to leave."""
         ...
@@ -113,6 +117,7 @@ class Faults:
         broker_told = told and (random.random() < 0.8 or not client_told)
         for other in wires:
             if other is wire or lonely in (other.client, other.broker):
+                self._world.tell(f"cut for {duration_s:.2f} s", other.client, other.broker)
                 self._network.cut(other, duration_s, client_told=client_told, broker_told=broker_told)
         return True
 

@@ -6,16 +6,18 @@ from homing.core.machine import Action, Event, Received, Send
 from homing.errors import Outcome
 from homing.sim.process import Process
 
-Said = tuple[float, str, str]
-
 
 class Story:
-    """Keeps every step that concerns the call `call_id`, and what befell processes; without a call, only the last `lines_max`."""
+    """Keeps every step that concerns the call `call_id`, and what meanwhile befell those who took part; without a call, every step.
+
+    Of more than `lines_max` lines the last are kept.
+    """
 
     def __init__(self, call_id: bytes | None, lines_max: int = 200) -> None:
         self._call_id = call_id
         self._lines_max = lines_max
-        self._lines: list[str] = []
+        self._lines: list[tuple[str, tuple[Process, ...]]] = []  # with whom a fault befell; nobody for a step
+        self._took_part: set[int] = set()
 
     def event(self, now: float, process: Process, event: Event) -> None:
         """A process is about to handle an event."""
@@ -31,19 +33,29 @@ class Story:
         else:
             self._step(now, process, ">", "", action)
 
-    def fault(self, now: float, who: str, what: str) -> None:
-        """Something befell a process or a wire."""
-        self._lines.append(f"{now:10.4f}  {who:<14} * {what}")
+    def fault(self, now: float, befallen: tuple[Process, ...], what: str) -> None:
+        """Something befell processes, or the wire between them."""
+        if self._call_id is None or self._took_part:
+            self._keep(f"{now:10.4f}  {' – '.join(map(str, befallen)):<14} * {what}", befallen)
 
     def lines(self) -> list[str]:
         """The story so far."""
-        return self._lines[-self._lines_max :]
+        told = [
+            line
+            for line, befallen in self._lines
+            if self._call_id is None or all(process.index in self._took_part for process in befallen)
+        ]
+        return told[-self._lines_max :]
 
     def _step(self, now: float, process: Process, arrow: str, peer: str, what: msgspec.Struct) -> None:
         if self._call_id is None or getattr(what, "call_id", None) == self._call_id:
-            self._lines.append(f"{now:10.4f}  {process!s:<14} {arrow} {peer:<14} {_said(what)}")
-            if len(self._lines) > 2 * self._lines_max:
-                del self._lines[: -self._lines_max]
+            self._took_part.add(process.index)
+            self._keep(f"{now:10.4f}  {process!s:<14} {arrow} {peer:<14} {_said(what)}", ())
+
+    def _keep(self, line: str, befallen: tuple[Process, ...]) -> None:
+        self._lines.append((line, befallen))
+        if self._call_id is None and len(self._lines) > 2 * self._lines_max:
+            del self._lines[: -self._lines_max]
 
 
 def _said(what: msgspec.Struct) -> str:

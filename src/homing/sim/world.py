@@ -239,7 +239,7 @@ class World:
         """It is gone from one instant to the next."""
         if not process.alive:
             return
-        self._say(process, "crashes")
+        self.tell("crashes", process)
         process.alive = False
         self.processes.remove(process)
         if process.role == "gateway":
@@ -251,12 +251,12 @@ class World:
     def restart(self, process: Process, told: bool) -> None:
         """A new life on the same seat. `told` False: whoever was connected takes it for the old one."""
         self._start(process.role, process.seat, told=told)
-        self._say(self.processes[-1], "starts")
+        self.tell("starts", self.processes[-1])
 
     def stall(self, processes: list[Process]) -> None:
         """Their loops stand still."""
         for process in processes:
-            self._say(process, "stands still")
+            self.tell("stands still", process)
             process.stalled = True
 
     def resume(self, processes: list[Process]) -> None:
@@ -268,7 +268,7 @@ class World:
             backlog, process.backlog = process.backlog, []
             if not process.alive:
                 continue
-            self._say(process, "goes on")
+            self.tell("goes on", process)
             timer_first = self.timeline.random.random() < 0.5
             if timer_first:
                 self._tick(process)
@@ -277,13 +277,14 @@ class World:
             if not timer_first:
                 self._tick(process)
 
-    def _say(self, process: Process, what: str) -> None:
+    def tell(self, what: str, *befallen: Process) -> None:
+        """Something befalls processes, or the wire between them: for the story."""
         if self._story is not None:
-            self._story.fault(self.timeline.now, str(process), what)
+            self._story.fault(self.timeline.now, befallen, what)
 
     def drain(self, process: Process) -> None:
         """Tell it to leave."""
-        self._say(process, "is told to leave")
+        self.tell("is told to leave", process)
         process.draining = True
         self.feed(process, Draining())
 
