@@ -1,5 +1,6 @@
 """The figures as a chart and as the README's table."""
 
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -58,16 +59,11 @@ def table(measures: Sequence[Measure], held: Sequence[Held], ratios: dict[str, f
             f"| {alone.p50_ms - direct_ms:.2f} | {kb} |"
         )
     summary = ", ".join(f"{value:g} {name}" for name, value in ratios.items() if name.startswith(("times", "share")))
-    return "\n".join(
-        [
-            *lines,
-            "",
-            (
-                f"Measured on {machine}: each program on one core, wrk and the provider, an nginx that answers at once, on the other; all in"
-                f" one run of `make bench`. In ratios: {summary}. Ratios count, absolutes drift, and this machine was shared."
-            ),
-        ]
+    how = (
+        f"Measured on {machine}: each program on one core, wrk and the provider, an nginx that answers at once, on the other; all in one run"
+        f" of `make bench`. In ratios: {summary}. Ratios count, absolutes drift, and this machine was shared."
     )
+    return "\n".join([*lines, "", *textwrap.wrap(how, 120)])
 
 
 def fill_table(page: Path, measures: Sequence[Measure], held: Sequence[Held], ratios: dict[str, float], machine: str) -> None:
