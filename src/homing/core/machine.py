@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from homing.core.messages import Message
+from homing.core.messages import Message, MethodOffer
 from homing.errors import Effect, Outcome
 
 Peer: TypeAlias = bytes
@@ -45,9 +45,10 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class PeerFound(msgspec.Struct, frozen=True):
-    """A connection to a peer is there, for the first time or again."""
+    """A connection to a peer is there, for the first time or again. `user` is whom its key belongs to, "" where none was asked for."""
 
     peer: Peer
+    user: str = ""
 
 
 class PeerLost(msgspec.Struct, frozen=True):
@@ -142,6 +143,12 @@ class Stop(msgspec.Struct, frozen=True):
     number: int
 
 
+class Learn(msgspec.Struct, frozen=True):
+    """These are all the methods that workers offer now, whichever broker reaches them. What was learnt before is forgotten."""
+
+    methods: tuple[MethodOffer, ...]
+
+
 class Expel(msgspec.Struct, frozen=True):
     """Drop the connection of a peer that breaks the protocol."""
 
@@ -149,7 +156,7 @@ class Expel(msgspec.Struct, frozen=True):
     why: str
 
 
-Action: TypeAlias = Send | Settle | Prepare | Start | Stop | Expel
+Action: TypeAlias = Send | Settle | Prepare | Start | Stop | Learn | Expel
 
 
 class Machine(Protocol):
