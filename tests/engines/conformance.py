@@ -44,14 +44,16 @@ from homing.core.messages import (
     Lost,
     LostSeen,
     Message,
+    MethodOffer,
     Ready,
     Reject,
     Release,
     Settled,
+    Workers,
 )
 from homing.core.worker import Worker
 from homing.errors import Attempt, Outcome, ParamError
-from tests.core.people import BROKER_LIFE, GATEWAY, OK, ONE, A, call_id, request, submitted
+from tests.core.people import BROKER_LIFE, GATEWAY, OK, ONE, TWO, A, call_id, request, submitted
 
 BROKER, LEFT, RIGHT, NOBODY = b"broker", b"left", b"right", b"nobody"
 PATIENCE_S = 10.0
@@ -73,13 +75,19 @@ EVERY_FIELD = Outcome(
     settles_earlier=True,
     detail=b'{"x":1}',
 )
+OFFERS = (
+    MethodOffer("reports.build", "reports", "safe", 60_000, "Build a report", b'{"type":"object"}', ("year", "format")),
+    MethodOffer("reports.send", "reports"),
+)
 TO_BROKER: list[Message] = [
     Hello(GATEWAY),
+    Hello(GATEWAY, BROKER_LIFE, 16_777_216),
     request(A, attempts=2, executed="unknown", trace="00-1-2-01"),
     request(call_id(2), body=b""),
     Cancel(A),
     LostSeen(A, ONE, 3),
     Ready(ONE, {"acme": 3, "bank": 1}, 1000),
+    Ready(ONE, {"reports": 100}, 1000, OFFERS, BROKER_LIFE, 16_777_216),
     Reject(A, "refused", "rate_limited", "Later.", 1500, "providers.acme.rate"),
     Heartbeat(life=ONE, peer_life=BROKER_LIFE, sent=4, received=5, gap=True, in_flight=(A, call_id(2)), lag_ms=7),
     Disconnect(),
@@ -93,7 +101,10 @@ FROM_BROKER: list[Message] = [
     Cancel(A),
     Reject(A, "refused", "overloaded", "Full.", 100, "broker.queue_length_max"),
     Lost(A, ONE, 3),
+    Workers((ONE, TWO), OFFERS),
+    Workers(()),
     Heartbeat(life=BROKER_LIFE, peer_life=GATEWAY, sent=0, received=0),
+    Heartbeat(life=BROKER_LIFE, peer_life=GATEWAY, sent=2, received=1, in_flight=(), frame_bytes_max=16_777_216),
     Disconnect(),
     Grant(A, ONE, 3, 9000),
     Deny(A, ONE, 3),
