@@ -1,0 +1,166 @@
+"""What befalls the processes and their cables, drawn from a seed. Each fault ends by itself; `quiet` waits for that."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from chaos.callers import Callers
+from chaos.links import Link
+from chaos.stage import Process, Stage
+
+Fault: TypeAlias = Callable[[], Awaitable[None]]
+
+EVERY_S = (0.2, 2.5)
+RESTART_S = (0.0, 1.5)
+STOP_S = (0.1, 9.0)  # over the 6.5 s after which ZMTP takes a connection for dead
+STALL_S = (0.1, 9.0)
+HOLD_S = (1.0, 30.0)
+CLOCKS_S = (-86400 * 400, -3600, -5, 0, 5, 3600, 86400 * 400)
+
+
+class Faults:
+    """Draws one after the other. `counts` says how many of each there were."""
+
+    def __init__(self, stage: Stage, callers: Callers, dice: random.Random, *, clock: bool, told: Callable[[str], None]) -> None:
+        self.counts: Counter[str] = Counter()
+        self.wrongs: list[str] = []
+        self._stage = stage
+        self._callers = callers
+        self._dice = dice
+        self._told = told
+        self._running: set[asyncio.Task[None]] = set()
+        self._held = 0
+        self._faults: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
+            (6, "kill", self._kill),
+            (4, "stop", self._stop),
+            (3, "leave", self._leave),
+            (5, "cut", self._cut),
+            (5, "cut at a byte", self._cut_at_a_byte),
+            (4, "stall", self._stall),
+            (2, "stop and flood", self._flood),
+            (1, "hold the GIL", self._hold),
+        ]
+        if clock:
+            self._faults.append((2, "wall clock", self._clock))
+
+    async def come(self, seconds: float) -> None:
+        """For so long."""
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            await asyncio.sleep(min(self._dice.uniform(*EVERY_S), until - now))
+            _, name, fault = self._dice.choices(self._faults, [weight for weight, _, _ in self._faults])[0]
+            self.counts[name] += 1
+            running = asyncio.ensure_future(fault())
+            self._running.add(running)
+            running.add_done_callback(self._done)
+
+    async def quiet(self) -> None:
+        """Until every fault has ended; then all is mended, and everybody is there."""
+        while self._running:
+            await asyncio.wait(self._running)
+        for link in self._stage.links:
+            link.mend()
+        for process in self._stage.processes:
+            process.resume()
+            if not process.running:
+                self.wrongs.append(f"{process} has ended by itself")
+                await process.start()
+
+    def _done(self, running: "asyncio.Task[None]") -> None:
+        self._running.discard(running)
+        running.result()
+
+    def _anybody(self) -> Process | None:
+        """Who runs, and is not somebody else's victim already."""
+        fit = [process for process in self._stage.processes if process.running and process.wanted and process.stopped_at is None]
+        return self._dice.choice(fit) if fit else None
+
+    def _any_link(self) -> Link:
+        return self._dice.choice(self._stage.links)
+
+    def _say(self, what: str) -> None:
+        self._told(what)
+
+    async def _kill(self) -> None:
+        victim = self._anybody()
+        if victim is None:
+            return
+        victim.wanted = False
+        pause_s = self._dice.uniform(*RESTART_S)
+        self._say(f"{victim} is killed, and starts again after {pause_s:.2f} s")
+        await victim.kill()
+        await asyncio.sleep(pause_s)
+        await victim.start()
+        victim.wanted = True
+
+    async def _leave(self) -> None:
+        victim = self._anybody()
+        if victim is None:
+            return
+        victim.wanted = False
+        self._say(f"{victim} is told to leave, and starts again")
+        code = await victim.leave()
+        if code != 0:
+            self.wrongs.append(f"{victim} was told to leave and exited with {code}")
+        await victim.start()
+        victim.wanted = True
+
+    async def _stop(self) -> None:
+        victim = self._anybody()
+        if victim is None:
+            return
+        pause_s = self._dice.uniform(*STOP_S)
+        self._say(f"{victim} stands still for {pause_s:.2f} s")
+        victim.stop()
+        await asyncio.sleep(pause_s)
+        victim.resume()
+
+    async def _cut(self) -> None:
+        link = self._any_link()
+        self._say(f"{link.name} is cut")
+        link.cut()
+
+    async def _cut_at_a_byte(self) -> None:
+        link, count = self._any_link(), self._dice.randrange(2000)
+        way = self._dice.choice(("up", "down"))
+        self._say(f"{link.name} is cut after {count} more bytes {way}")
+        link.cut_after("up" if way == "up" else "down", count)
+
+    async def _stall(self) -> None:
+        link, pause_s = self._any_link(), self._dice.uniform(*STALL_S)
+        self._say(f"nothing passes from {link.name} for {pause_s:.2f} s")
+        link.stall()
+        await asyncio.sleep(pause_s)
+        link.mend()
+
+    async def _flood(self) -> None:
+        brokers = [
+            process for process in self._stage.of("broker") if process.running and process.wanted and process.stopped_at is None
+        ]
+        if not brokers:
+            return
+        victim, pause_s = self._dice.choice(brokers), self._dice.uniform(0.5, 3.0)
+        self._say(f"{victim} stands still for {pause_s:.2f} s while 300 calls come at once")
+        victim.stop()
+        self._callers.flood(300, 4.0)
+        await asyncio.sleep(pause_s)
+        victim.resume()
+
+    async def _hold(self) -> None:
+        seconds = round(self._dice.uniform(*HOLD_S), 2)
+        self._held += 1
+        self._say(f"a worker holds its GIL for {seconds} s")
+        params = {"token": f"held-{self._dice.getrandbits(40):x}", "end": "ok", "delay_ms": 0, "seconds": seconds}
+        call = self._callers.place(
+            "bank.stuck", params, "safe", seconds + 10, self._dice.randrange(len(self._stage.gateway_ports))
+        )
+        while call.answered_at == 0.0 and call.heard == "silence" and time.monotonic() < call.sent_at + seconds + 12:
+            await asyncio.sleep(0.2)
+
+    async def _clock(self) -> None:
+        seconds = self._dice.choice(CLOCKS_S)
+        self._say(f"every wall clock is {seconds} s off")
+        self._stage.clock.write_text(f"{seconds:+d}")

@@ -1,0 +1,141 @@
+"""The cables between roles: TCP passed on byte for byte until somebody cuts it, at once or at a byte of their choice, or stops it."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Literal, TypeAlias
+
+Way: TypeAlias = Literal["up", "down"]  # towards the broker, and back
+
+RESET_AFTER_S = 0.02  # a reset overtakes what the kernel has not sent yet
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
+
+
+class Link:
+    """One role's cable to one broker. `port` is what the role dials."""
+
+    def __init__(self, name: str, broker_port: int) -> None:
+        self.name = name
+        self.port = 0
+        self.broker_port = broker_port
+        self.stalled = False
+        self.left: dict[Way, int] = {}
+        self.joins: set[Join] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Take connections from now on."""
+        self._server = await asyncio.get_running_loop().create_server(lambda: Join(self), "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """For good."""
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset every connection that runs over it. New ones are taken."""
+        for join in list(self.joins):
+            join.reset()
+
+    def cut_after(self, way: Way, count: int) -> None:
+        """Let so many more bytes through in that direction, and not one more."""
+        self.left[way] = count
+
+    def stall(self) -> None:
+        """Nothing passes any more, and nobody is told: no FIN, no reset."""
+        self.stalled = True
+
+    def mend(self) -> None:
+        """All passes again."""
+        self.left.clear()
+        self.stalled = False
+        for join in list(self.joins):
+            join.go_on()
+
+
+class Join(asyncio.Protocol):
+    """The role's end of one connection; `far` is the broker's."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.near: asyncio.Transport | None = None
+        self.far: asyncio.Transport | None = None
+        self._waiting: list[tuple[Way, bytes]] = []  # what came while the cable was stalled, or the far end not there yet
+        self._dialling: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.near = transport
+        self.link.joins.add(self)
+        self._dialling = asyncio.ensure_future(self._dial())
+
+    def data_received(self, data: bytes) -> None:
+        self.passes("up", data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reset()
+
+    def passes(self, way: Way, data: bytes) -> None:
+        """Bytes of one direction: on, or not, or as many of them as may."""
+        to = self.far if way == "up" else self.near
+        if self.link.stalled or to is None:
+            self._waiting.append((way, data))
+            return
+        left = self.link.left.get(way)
+        if left is not None:
+            self.link.left[way] = left - len(data)
+            data = data[: max(0, left)]
+            if self.link.left[way] < 0:
+                asyncio.get_running_loop().call_later(RESET_AFTER_S, self._cut)
+        if data:
+            to.write(data)
+
+    def go_on(self) -> None:
+        """What has waited passes."""
+        waiting, self._waiting = self._waiting, []
+        for way, data in waiting:
+            self.passes(way, data)
+
+    def reset(self) -> None:
+        """Both ends at once."""
+        self.link.joins.discard(self)
+        if self._dialling is not None:
+            self._dialling.cancel()
+        for end in (self.near, self.far):
+            if end is None or end.is_closing():
+                continue
+            sock: socket.socket = end.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            end.abort()
+
+    def _cut(self) -> None:
+        self.link.left.clear()
+        self.link.cut()
+
+    async def _dial(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self.far, _ = await loop.create_connection(lambda: _Far(self), "127.0.0.1", self.link.broker_port)
+        except OSError:
+            self._dialling = None
+            self.reset()
+            return
+        self._dialling = None
+        self.go_on()
+
+
+class _Far(asyncio.Protocol):
+    """The broker's end."""
+
+    def __init__(self, join: Join) -> None:
+        self._join = join
+
+    def data_received(self, data: bytes) -> None:
+        self._join.passes("down", data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closed already
+            self._join.reset()
