@@ -415,6 +415,34 @@ def test_one_listener_may_listen_twice(loop: str) -> None:
         assert ask(served, LAST)[0].status == 200
 
 
+def test_a_socket_that_is_bound_already_is_shared_and_outlives_who_stops(loop: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as shared, Served(loop=loop) as one, Served(loop=loop) as other:
+        for served in (one, other):
+            served.port = served.run(served.listener.start_on(shared.dup()))
+            assert served.port == shared.getsockname()[1]
+        one.do(one.listener.stop_accepting)
+        for _ in range(20):  # the other takes them all, and none is refused
+            assert ask(one, LAST)[0].body == b"last"
+        other.do(other.listener.stop_accepting)
+        with socket.create_connection(("127.0.0.1", one.port)) as waiting:  # whoever listens next will find it
+            one.run(one.listener.start_on(shared.dup()))
+            waiting.sendall(LAST)
+            assert read_answers(read_all(waiting))[0].body == b"last"
+
+
+def test_a_listener_may_have_a_path(tmp_path: Path, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path has at most some hundred bytes
+    with Served(loop=loop) as served, socket.socket(socket.AF_UNIX) as sock:
+        served.run(served.listener.start_unix("admin.sock"))
+        sock.settimeout(PATIENCE_S)
+        sock.connect("admin.sock")
+        sock.sendall(LAST)
+        assert read_answers(read_all(sock))[0].body == b"last"
+        other = Listener(served._answer, ListenerLimits(), refusal=rpc.refusal)
+        with pytest.raises(FileNotFoundError):
+            served.run(other.start_unix("nowhere/admin.sock"))
+
+
 # ---- many, and hostile ----
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 
 from homing.edges.http_connection import Connection
 from homing.edges.http_exchange import AnsweringConnection, Exchange, Refuse, Shared
@@ -60,21 +62,20 @@ class Listener(Shared):
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Listen, and return the port. Raises OSError if it cannot be bound."""
-        self.loop = asyncio.get_running_loop()
-        server = await self.loop.create_server(
-            lambda: Connection(self, secure=tls is not None),
-            host,
-            port,
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=self.limits.header_timeout_s if tls else None,
-            ssl_shutdown_timeout=self.limits.write_timeout_s if tls else None,
-        )
-        self._servers.append(server)
-        if self._timer is None:
-            self._sweep()
-        bound: int = server.sockets[0].getsockname()[1]
-        return bound
+        return self._started(await self._server(tls)(host, port))
+
+    async def start_on(self, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> int:
+        """Listen on a TCP socket that is bound already, and return its port. The socket is closed with the listener.
+
+        Other processes may accept from the same socket. A connection that nobody has accepted is theirs when this one stops.
+        """
+        sock.setblocking(False)
+        return self._started(await self._server(tls)(sock=sock))
+
+    async def start_unix(self, path: str) -> None:
+        """Listen on a socket in the file system. Who may connect, the folder it is in says. Raises OSError if it cannot be bound."""
+        loop = self.loop = asyncio.get_running_loop()
+        self._started(await loop.create_unix_server(lambda: Connection(self, secure=False), path, backlog=BACKLOG))
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; connections that are open stay."""
@@ -111,6 +112,26 @@ class Listener(Shared):
         super().left(connection)
         if self._empty is not None and not self.callers:
             self._empty.set()
+
+    def _server(self, tls: ssl.SSLContext | None) -> "partial[Coroutine[object, object, asyncio.Server]]":
+        """`create_server` of this loop, but for where."""
+        self.loop = asyncio.get_running_loop()
+        return partial(
+            self.loop.create_server,
+            lambda: Connection(self, secure=tls is not None),
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=self.limits.header_timeout_s if tls else None,
+            ssl_shutdown_timeout=self.limits.write_timeout_s if tls else None,
+        )
+
+    def _started(self, server: asyncio.Server) -> int:
+        """One more server; its port, 0 for one that has a path."""
+        self._servers.append(server)
+        if self._timer is None:
+            self._sweep()
+        address = server.sockets[0].getsockname()
+        return int(address[1]) if isinstance(address, tuple) else 0
 
     def _sweep(self) -> None:
         """The one timer. A deadline is noticed up to one interval late, and never early."""
