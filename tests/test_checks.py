@@ -10,6 +10,7 @@ from homing.forms import Address
 from homing.references import Secret
 from homing.sources import KeyPath, show_path
 
+PUBLIC, SECRET = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID", "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"
 HASH_A, HASH_B = ("sha256:" + "a" * 64,), ("sha256:" + "b" * 64,)
 
 
@@ -82,9 +83,140 @@ def test_what_may_be_held_has_room_for_one_body() -> None:
     assert told(gateway(held_bytes_max=10))[0].startswith("gateway.held_bytes_max: it is below body_max")
 
 
-def test_a_broker_that_would_listen_is_told_that_it_will_not() -> None:
-    config = settings.Config(broker=settings.Broker(listen="tcp://127.0.0.1:8372"))
-    assert told(config)[0].startswith("?broker.listen: workers in other processes are not part of this version")
+@pytest.mark.parametrize(
+    "listen", ["tcp://127.0.0.1:8372", "tcp://127.9.9.9:0", "tcp://[::1]:1", "tcp://localhost:8372", "ipc:///run/b"]
+)
+def test_a_broker_on_this_machine_alone_needs_no_keys(listen: str) -> None:
+    assert told(settings.Config(broker=settings.Broker(listen=listen))) == []
+
+
+@pytest.mark.parametrize("listen", ["tcp://0.0.0.0:8372", "tcp://[::]:8372", "tcp://10.0.0.7:8372", "tcp://broker.internal:8372"])
+def test_a_broker_for_other_machines_has_keys_or_is_insecure_on_purpose(listen: str) -> None:
+    (mistake,) = told(settings.Config(broker=settings.Broker(listen=listen)))
+    assert mistake.startswith(f"broker.listen: {listen} can be reached from other machines")
+    assert "homing keys curve" in mistake
+    assert "insecure = true" in mistake
+    (warning,) = told(settings.Config(broker=settings.Broker(listen=listen, insecure=True)))
+    assert warning.startswith(f"?broker.insecure: {listen} can be reached from other machines")
+
+
+def key_file(folder: Path) -> str:
+    path = folder / "key.toml"
+    path.write_text(f'public_key = "{PUBLIC}"\nsecret_key = "{SECRET}"\n')
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_a_broker_with_keys_lets_somebody_in(tmp_path: Path) -> None:
+    broker = settings.Broker(listen="tcp://0.0.0.0:8372", curve=settings.ListenCurve(key=key_file(tmp_path)))
+    assert told(settings.Config(broker=broker)) == [
+        "?broker.curve: nobody is let in: there is no [peers.NAME] with the public key of a gateway or worker"
+    ]
+    assert told(settings.Config(broker=broker, peers={"far": settings.Peer(public_key=PUBLIC, call=("*",))})) == []
+
+
+def test_a_key_file_is_the_owners_alone(tmp_path: Path) -> None:
+    name = key_file(tmp_path)
+    Path(name).chmod(0o644)
+    dial, listen = settings.DialCurve(key=name, broker=PUBLIC), settings.ListenCurve(key=name)
+    config = settings.Config(
+        gateway=settings.Gateway(curve=dial),
+        broker=settings.Broker(curve=listen),
+        worker=settings.Worker(curve=dial),
+        peers={"far": settings.Peer(public_key=PUBLIC, call=("*",))},
+    )
+    found = told(config)
+    assert [problem.split(":")[0] for problem in found] == ["gateway.curve.key", "broker.curve.key", "worker.curve.key"]
+    assert all("chmod 600" in problem for problem in found)
+
+
+@pytest.mark.parametrize("section", ["gateway", "worker"])
+def test_a_broker_on_another_machine_is_dialled_with_keys_or_insecurely_on_purpose(section: str, tmp_path: Path) -> None:
+    def config(**keys: object) -> settings.Config:
+        brokers = ("tcp://127.0.0.1:8372", "tcp://broker.internal:8372")
+        if section == "gateway":
+            return gateway(brokers=brokers, **keys)
+        return settings.Config(worker=settings.Worker(brokers=brokers, **keys))  # type: ignore[arg-type]
+
+    (mistake,) = told(config())
+    assert mistake.startswith(f"{section}.brokers[1]: tcp://broker.internal:8372 is on another machine")
+    assert told(config(insecure=True))[0].startswith(
+        f"?{section}.insecure: what is said to tcp://broker.internal:8372 can be read"
+    )
+    assert told(config(curve=settings.DialCurve(key=key_file(tmp_path), broker=PUBLIC))) == []
+    assert told(config(curve=settings.DialCurve(key=key_file(tmp_path)))) == [
+        f"{section}.curve.broker: it is missing; key is of no use without it"
+    ]
+    assert f"{section}.curve.key: it is missing; broker is of no use without it" in told(
+        config(curve=settings.DialCurve(broker=PUBLIC))
+    )
+
+
+def test_a_broker_stands_once_in_a_list() -> None:
+    twice = ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1")
+    assert told(gateway(brokers=twice)) == ["gateway.brokers[1]: tcp://127.0.0.1:1 stands twice in it"]
+
+
+def test_majordomo_has_no_keys() -> None:
+    assert told(gateway(majordomo="tcp://127.0.0.1:8373")) == []
+    assert told(gateway(majordomo="tcp://0.0.0.0:8373"))[0].startswith("gateway.majordomo: tcp://0.0.0.0:8373 can be reached")
+    assert told(gateway(majordomo="tcp://0.0.0.0:8373", insecure=True))[0].startswith("?gateway.majordomo: ")
+
+
+def test_a_worker_serves_what_is_there() -> None:
+    methods = {**method("acme.find", deadline=30.0), "reports.build": settings.Method(service="reports", deadline=30.0)}
+    config = settings.Config(
+        worker=settings.Worker(services=("acme", "acne", "reports")), providers={"acme": provider()}, methods=methods
+    )
+    assert told(config) == [
+        'worker.services[1]: there is no service "acne"; did you mean "acme"?',
+        'worker.services[2]: service "reports" has no provider to ask; its workers are programs of their own',
+    ]
+
+
+def test_a_worker_takes_less_than_the_provider_would() -> None:
+    config = settings.Config(
+        worker=settings.Worker(brokers=("tcp://127.0.0.1:8372",)), providers={"acme": provider(in_flight_max=500)}
+    )
+    assert told(config) == ["?worker.credit: a worker takes 100 calls of a service at most, and in_flight_max of acme allows 500"]
+
+
+@pytest.mark.parametrize("section", ["broker", "worker"])
+def test_an_admin_listener_of_its_own_off_loopback_is_unwise(section: str) -> None:
+    for address, warns in ((Address("0.0.0.0", 1), True), (Address("127.0.0.1", 1), False)):
+        one = settings.Broker(admin=address) if section == "broker" else settings.Worker(admin=address)
+        found = told(settings.Config(**{section: one}))  # type: ignore[arg-type]
+        assert [problem.startswith(f"?{section}.admin: 0.0.0.0:1 can be reached") for problem in found] == [True] * warns
+
+
+def test_peers_that_may_do_nothing_share_a_key_or_are_misspelt_are_told() -> None:
+    config = settings.Config(
+        principals=PRINCIPALS,
+        providers={"acme": provider()},
+        methods=method("acme.find", deadline=30.0),
+        broker=settings.Broker(listen="tcp://127.0.0.1:8372"),
+        peers={
+            "idle": settings.Peer(public_key=PUBLIC),
+            "twin": settings.Peer(public_key=PUBLIC, call=("acne",), serve=("acm*", "other"), principal="shpo"),
+        },
+    )
+    assert told(config) == [
+        '?peers.idle: it may do nothing; name services under serve or call, or patterns such as "acme*"',
+        "peers.twin.public_key: it is the same as that of peers.idle",
+        '?peers.twin.call[0]: "acne" takes in no service; did you mean "acme"?',
+        '?peers.twin.principal: there is no principal "shpo"; did you mean "shop"?',
+        "?broker.curve: the broker has no curve.key, so that it asks nobody for keys, and [peers.NAME] bind nobody",
+    ]
+
+
+def test_what_no_frame_can_carry_is_told() -> None:
+    config = settings.Config(
+        gateway=settings.Gateway(body_max=32 * 1024**2), providers={"acme": provider(response_max=17 * 1024**2)}
+    )
+    assert told(config) == [
+        "?gateway.body_max: it is above broker.frame_bytes_max, 16MiB: between processes what is larger is refused",
+        "?providers.acme.response_max: it is above broker.frame_bytes_max, 16MiB: between processes what is larger is refused",
+    ]
 
 
 def test_patterns_that_take_in_nothing_are_unwise() -> None:

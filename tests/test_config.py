@@ -54,6 +54,10 @@ drain = { delay = "0s", timeout = "120s" }
 anonymous = []
 origins = []
 tls = { cert = "", key = "" }
+brokers = []
+majordomo = ""
+curve = { key = "", broker = "" }
+insecure = false
 [admin]
 listen = "127.0.0.1:8371"
 [broker]
@@ -62,6 +66,18 @@ queue_length_max = 10000
 held_bytes_max = "512MiB"
 frame_bytes_max = "16MiB"
 no_worker_after = "5s"
+admin = ""
+curve = { key = "" }
+insecure = false
+[worker]
+brokers = []
+services = []
+credit = 100
+outcomes_held_bytes_max = "256MiB"
+drain = { delay = "0s", timeout = "120s" }
+admin = ""
+curve = { key = "", broker = "" }
+insecure = false
 [providers.acme]
 base_url = "https://api.acme.example/v2"
 timeout = { connect = "3s" }

@@ -23,6 +23,13 @@ from homing.references import Secret
         (forms.ADDRESS, "gateway.internal:65535", Address("gateway.internal", 65535)),
         (forms.SOCKET_ADDRESS, "", ""),
         (forms.SOCKET_ADDRESS, "tcp://[::1]:8372", "tcp://[::1]:8372"),
+        (forms.SOCKET_ADDRESS, "ipc://@broker", "ipc://@broker"),
+        (forms.ENDPOINT, "tcp://broker.internal:8372", "tcp://broker.internal:8372"),
+        (forms.ADDRESS_OR_OFF, "", None),
+        (forms.ADDRESS_OR_OFF, "[::1]:8374", Address("::1", 8374)),
+        (forms.CURVE_KEY, "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID", "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"),
+        (forms.CURVE_KEY_OR_OFF, "", ""),
+        (forms.SERVICE_PATTERN, "acme*", "acme*"),
         (forms.FILE, "", ""),
         (forms.HASHES, "sha256:" + "aB" * 32, ("sha256:" + "ab" * 32,)),
         (forms.HASHES, ["sha256:" + "a" * 64, "sha256:" + "b" * 64], ("sha256:" + "a" * 64, "sha256:" + "b" * 64)),
@@ -72,7 +79,15 @@ def test_a_value_of_the_form_is_read(form: Form, raw: object, value: object, tmp
         (forms.ADDRESS, "localhost:http", "a port is a number from 0 to 65535"),
         (forms.ADDRESS, "localhost:65536", "a port is a number from 0 to 65535"),
         (forms.ADDRESS, "localhost:80\n", "a line break"),
-        (forms.SOCKET_ADDRESS, "127.0.0.1:8372", ""),
+        (forms.SOCKET_ADDRESS, "127.0.0.1:8372", 'did you mean "tcp://127.0.0.1:8372"?'),
+        (forms.SOCKET_ADDRESS, "udp://127.0.0.1:8372", ""),
+        (forms.SOCKET_ADDRESS, "ipc://", "the path is missing"),
+        (forms.SOCKET_ADDRESS, "ipc:///" + "x" * 107, "at most 107 bytes"),
+        (forms.ENDPOINT, "", ""),
+        (forms.ENDPOINT, "tcp://127.0.0.1:0", "port 0 is for who listens"),
+        (forms.CURVE_KEY, "abc", "it has 3 characters"),
+        (forms.CURVE_KEY, "~" * 40, "it is not Z85"),
+        (forms.CURVE_KEY_OR_OFF, "abc", "it has 3 characters"),
         (forms.SOCKET_ADDRESS, "tcp://*", "the port is missing"),
         (forms.FILE, "nope.pem", "no such file or directory"),
         (forms.FILE, ".", "is a directory"),
@@ -173,3 +188,21 @@ def test_an_address_is_written_as_it_is_read(host: object, port: int) -> None:
 def test_what_json_cannot_say_is_found_at_any_depth(value: object, says: str | None) -> None:
     found = not_json(value)
     assert found is None if says is None else says in str(found)
+
+
+def test_a_path_of_ipc_counts_from_the_file_that_names_it(tmp_path: Path) -> None:
+    assert forms.SOCKET_ADDRESS.parse("ipc://run/broker.sock", tmp_path) == f"ipc://{tmp_path}/run/broker.sock"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "local"),
+    [
+        ("ipc://@x", True),
+        ("tcp://127.1.2.3:1", True),
+        ("tcp://[::1]:1", True),
+        ("tcp://localhost:1", True),
+        ("tcp://10.0.0.1:1", False),
+    ],
+)
+def test_what_only_this_machine_can_reach_is_local(endpoint: str, local: bool) -> None:
+    assert forms.is_local(endpoint) is local

@@ -17,8 +17,10 @@ def sections(kind: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
     return found
 
 
-NAMED = [settings.Principal, settings.Provider, settings.Method, settings.AnswerRow, *settings.Auth.__args__]
-SECTIONS = [section for top in (settings.Gateway, settings.Admin, settings.Broker, *NAMED) for section in sections(top)]
+NAMED = [settings.Peer, settings.Principal, settings.Provider, settings.Method, settings.AnswerRow, *settings.Auth.__args__]
+SECTIONS = [
+    section for top in (settings.Gateway, settings.Admin, settings.Broker, settings.Worker, *NAMED) for section in sections(top)
+]
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)

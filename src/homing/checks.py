@@ -7,9 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-from homing.settings import Config, Gateway, Method, Principal, Provider
+from homing import curve
+from homing.forms import Address, is_local
+from homing.settings import Config, DialCurve, Gateway, Method, Peer, Principal, Provider
 from homing.sources import KeyPath, show_path
-from homing.units import format_duration
+from homing.units import format_duration, format_size
 
 BALANCER_CUTS_AFTER_S = 60.0
 
@@ -39,6 +41,10 @@ def matches(pattern: str, method: str) -> bool:
 def check(config: Config, names: Names, report: Report) -> None:
     """Reports everything that takes more than one key to see, but for what compiling the methods finds."""
     _gateway(config, names, report)
+    _broker(config, report)
+    _worker(config, names, report)
+    _peers(config, report)
+    _frames(config, report)
     for name, principal in config.principals.items():
         _principal(principal, ("principals", name), names, report)
     _hashes(config.principals, report)
@@ -62,10 +68,128 @@ def _gateway(config: Config, names: Names, report: Report) -> None:
         report(("admin", "listen"), message, warning=True)
     if gateway.body_max > gateway.held_bytes_max:
         report(("gateway", "held_bytes_max"), "it is below body_max, so that not even one such body could be held")
-    if config.broker.listen:
-        message = "workers in other processes are not part of this version: it runs everything in one process"
-        report(("broker", "listen"), message, warning=True)
+    if gateway.majordomo and not is_local(gateway.majordomo):
+        message = f"{gateway.majordomo} can be reached from other machines, and clients of Majordomo bring no keys"
+        advice = "" if gateway.insecure else "; keep it on this machine, or say insecure = true"
+        report(("gateway", "majordomo"), message + advice, warning=gateway.insecure)
+    _dialling("gateway", gateway.brokers, gateway.curve, gateway.insecure, report)
     _gateway_tls(gateway, report)
+
+
+def plaintext(endpoint: str, keys: DialCurve, insecure: bool) -> str | None:
+    """Why this broker may not be dialled, None if it may: off this machine everything is said under CURVE, or insecurely on purpose."""
+    if keys.key or insecure or is_local(endpoint):
+        return None
+    advice = "`homing keys curve NAME` makes keys for curve.key; or say insecure = true"
+    return f"{endpoint} is on another machine, and nothing would be encrypted; {advice}"
+
+
+def _dialling(section: str, brokers: tuple[str, ...], keys: DialCurve, insecure: bool, report: Report) -> None:
+    for index, broker in enumerate(brokers):
+        if broker in brokers[:index]:
+            report((section, "brokers", index), f"{broker} stands twice in it")
+        elif (why := plaintext(broker, keys, insecure)) is not None:
+            report((section, "brokers", index), why)
+    far = [broker for broker in brokers if not is_local(broker)]
+    if insecure and far and not keys.key:
+        report((section, "insecure"), f"what is said to {far[0]} can be read and forged by whoever is on the way", warning=True)
+    if bool(keys.key) != bool(keys.broker):
+        missing = "broker" if keys.key else "key"
+        report((section, "curve", missing), f"it is missing; {'key' if keys.key else 'broker'} is of no use without it")
+    _key_file(keys.key, (section, "curve", "key"), report)
+
+
+def _key_file(name: str, path: KeyPath, report: Report) -> None:
+    if name:
+        try:
+            curve.read_keys(name)
+        except ValueError as error:
+            report(path, str(error))
+
+
+def _broker(config: Config, report: Report) -> None:
+    broker = config.broker
+    _key_file(broker.curve.key, ("broker", "curve", "key"), report)
+    if broker.listen and not is_local(broker.listen) and not broker.curve.key:
+        message = f"{broker.listen} can be reached from other machines, and whoever reaches it can call, serve and listen in"
+        if broker.insecure:
+            report(("broker", "insecure"), message, warning=True)
+        else:
+            advice = "`homing keys curve NAME` makes keys for curve.key; or say insecure = true"
+            report(("broker", "listen"), f"{message}; {advice}")
+    if broker.curve.key and not config.peers:
+        message = "nobody is let in: there is no [peers.NAME] with the public key of a gateway or worker"
+        report(("broker", "curve"), message, warning=True)
+    _admin_of_its_own("broker", broker.admin, report)
+
+
+def _admin_of_its_own(section: str, admin: Address | None, report: Report) -> None:
+    if admin is not None and not admin.loopback:
+        message = f"{admin} can be reached from other machines, and there is no authentication here"
+        report((section, "admin"), message, warning=True)
+
+
+def _worker(config: Config, names: Names, report: Report) -> None:
+    worker = config.worker
+    _dialling("worker", worker.brokers, worker.curve, worker.insecure, report)
+    _admin_of_its_own("worker", worker.admin, report)
+    asked = _services(config) | names.providers
+    elsewhere = {method.service for method in config.methods.values() if method.provider is None and method.service} - asked
+    for index, service in enumerate(worker.services):
+        path: KeyPath = ("worker", "services", index)
+        if service in elsewhere:
+            report(path, f'service "{service}" has no provider to ask; its workers are programs of their own')
+        elif service not in asked and names.methods <= config.methods.keys():
+            report(path, f'there is no service "{service}"{_meant(service, asked)}')
+    if not worker.brokers:
+        return
+    for name, provider in config.providers.items():
+        if provider.in_flight_max > worker.credit:
+            message = f"a worker takes {worker.credit} calls of a service at most, and in_flight_max of {name} allows"
+            report(("worker", "credit"), f"{message} {provider.in_flight_max}", warning=True)
+
+
+def _services(config: Config) -> set[str]:
+    """What a worker with these providers can serve."""
+    return {method.service or method.provider for method in config.methods.values() if method.provider is not None}
+
+
+def _peers(config: Config, report: Report) -> None:
+    owners: dict[str, str] = {}
+    services = _services(config) | {method.service for method in config.methods.values() if method.service}
+    for name, peer in config.peers.items():
+        path: KeyPath = ("peers", name)
+        if (owner := owners.setdefault(peer.public_key, name)) != name:
+            report((*path, "public_key"), f"it is the same as that of {show_path(('peers', owner))}")
+        if not peer.serve and not peer.call:
+            report(path, 'it may do nothing; name services under serve or call, or patterns such as "acme*"', warning=True)
+        _peer_names(peer, path, services, config, report)
+    if config.peers and config.broker.listen and not config.broker.curve.key:
+        message = "the broker has no curve.key, so that it asks nobody for keys, and [peers.NAME] bind nobody"
+        report(("broker", "curve"), message, warning=True)
+
+
+def _peer_names(peer: Peer, path: KeyPath, services: set[str], config: Config, report: Report) -> None:
+    """A broker need not know what is served and by whose leave: only what looks like a slip is told."""
+    for key, patterns in (("serve", peer.serve), ("call", peer.call)):
+        for index, pattern in enumerate(patterns):
+            meant = _meant(pattern, services)
+            if meant and not any(matches(pattern, service) for service in services):
+                report((*path, key, index), f'"{pattern}" takes in no service{meant}', warning=True)
+    meant = _meant(peer.principal, config.principals)
+    if meant and peer.principal not in config.principals:
+        report((*path, "principal"), f'there is no principal "{peer.principal}"{meant}', warning=True)
+
+
+def _frames(config: Config, report: Report) -> None:
+    """What is too large for a frame reaches nobody beyond this process."""
+    largest = config.broker.frame_bytes_max
+    most = f"broker.frame_bytes_max, {format_size(largest)}: between processes what is larger is refused"
+    if config.gateway.body_max > largest:
+        report(("gateway", "body_max"), f"it is above {most}", warning=True)
+    for name, provider in config.providers.items():
+        if provider.response_max > largest:
+            report(("providers", name, "response_max"), f"it is above {most}", warning=True)
 
 
 def _gateway_tls(gateway: Gateway, report: Report) -> None:

@@ -39,8 +39,9 @@ CONFIG_NAME = "homing.toml"
 
 Section = TypeVar("Section", bound=msgspec.Struct)
 
-_SINGLE = ("gateway", "admin", "broker")
+_SINGLE = ("gateway", "admin", "broker", "worker")
 _NAMED: dict[str, type[msgspec.Struct]] = {
+    "peers": settings.Peer,
     "principals": settings.Principal,
     "providers": settings.Provider,
     "methods": settings.Method,
@@ -124,6 +125,8 @@ class _Reader:
             gateway=msgspec.structs.replace(gateway, listen=self._listen(gateway.listen, listen)),
             admin=self._single("admin", settings.Admin),
             broker=self._single("broker", settings.Broker),
+            worker=self._single("worker", settings.Worker),
+            peers=self._entries("peers", forms.NAME, settings.Peer),
             principals=self._entries("principals", forms.NAME, settings.Principal),
             providers=self._entries("providers", forms.NAME, settings.Provider),
             methods=self._entries("methods", forms.METHOD_NAME, settings.Method),

@@ -11,8 +11,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from homing import curve
 from homing.references import Secret, why_unreadable
 from homing.units import format_duration, format_size, parse_duration, parse_size
+
+IPC_PATH_BYTES_MAX = 107  # sockaddr_un, without its last zero
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -107,14 +110,63 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _socket_address(raw: object, folder: Path) -> str:
+def _endpoint(raw: object, folder: Path) -> str:
     text = _one_line(raw)
-    if text == "":
-        return text
+    if text.startswith("ipc://"):
+        return _ipc(text.removeprefix("ipc://"), folder)
     if not text.startswith("tcp://"):
-        raise ValueError("")
-    address = parse_address(text.removeprefix("tcp://"))
-    return f"tcp://{address}"
+        raise ValueError(f'it begins with neither tcp:// nor ipc://; did you mean "tcp://{text}"?' if _is_address(text) else "")
+    return f"tcp://{parse_address(text.removeprefix('tcp://'))}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ipc(name: str, folder: Path) -> str:
+    """A socket in the file system; a name that begins with @ is one of Linux that is in none."""
+    if not name.strip("@"):
+        raise ValueError("the path is missing")
+    path = name if name.startswith("@") else str((folder / name).absolute())
+    if len(path.encode()) > IPC_PATH_BYTES_MAX:
+        raise ValueError(f"a path for ipc:// has at most {IPC_PATH_BYTES_MAX} bytes, and {path} has {len(path.encode())}")
+    return f"ipc://{path}"
+
+
+def _socket_address(raw: object, folder: Path) -> str:
+    return "" if raw == "" else _endpoint(raw, folder)
+
+
+def parse_endpoint(raw: object, folder: Path = Path()) -> str:
+    """`"tcp://127.0.0.1:8372"` or `"ipc://broker.sock"`, to connect to. Raises ValueError."""
+    text = _endpoint(raw, folder)
+    if text.startswith("tcp://") and text.endswith(":0"):
+        raise ValueError("port 0 is for who listens")
+    return text
+
+
+def is_local(endpoint: str) -> bool:
+    """Whether only this machine can reach an endpoint: ipc, or tcp on a loopback address."""
+    return endpoint.startswith("ipc://") or parse_address(endpoint.removeprefix("tcp://")).loopback
+
+
+def _address_or_off(raw: object, folder: Path) -> Address | None:
+    return None if raw == "" else parse_address(raw)
+
+
+def _curve_key(raw: object, folder: Path) -> str:
+    text = _one_line(raw)
+    if not curve.is_key(text):
+        raise ValueError(f"it has {len(text)} characters" if len(text) != curve.KEY_LENGTH else "it is not Z85")
+    return text
+
+
+def _curve_key_or_off(raw: object, folder: Path) -> str:
+    return "" if raw == "" else _curve_key(raw, folder)
 
 
 def _file(raw: object, folder: Path) -> str:
@@ -317,7 +369,12 @@ DURATION = Form("duration", 'a duration such as "60s"', _duration, write=format_
 DURATION_OR_OFF = Form("duration", 'a duration such as "20s", or "" for off', _duration_or_off, write=format_duration)
 SIZE = Form("size", 'a size such as "1MiB"', _size, write=lambda size: format_size(int(size)))
 ADDRESS = Form("address", 'an address such as "127.0.0.1:8370"', parse_address)
+ADDRESS_OR_OFF = Form("address", 'an address such as "127.0.0.1:8374", or "" for none', _address_or_off)
 SOCKET_ADDRESS = Form("ZeroMQ address", 'an address such as "tcp://127.0.0.1:8372", or "" for none', _socket_address)
+ENDPOINT = Form("ZeroMQ address", 'an address such as "tcp://127.0.0.1:8372"', parse_endpoint)
+CURVE_KEY = Form("CURVE key", "a public key, 40 characters of Z85", _curve_key)
+CURVE_KEY_OR_OFF = Form("CURVE key", 'a public key, 40 characters of Z85, or "" for none', _curve_key_or_off)
+SERVICE_PATTERN = Form("service pattern", 'a service\'s name, or the beginning of one and a *, such as "acme*"', _pattern)
 FILE = Form("file", "the path of a file that can be read", _file)
 HASHES = Form("hash", '"sha256:" and 64 hexadecimal digits, or a list of two such while rotating', _hashes, secret=True)
 PATTERN = Form("method pattern", 'a method\'s name, or the beginning of one and a *, such as "acme.*"', _pattern)

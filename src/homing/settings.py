@@ -20,6 +20,8 @@ Pattern: TypeAlias = Annotated[str, forms.PATTERN]
 HeaderName: TypeAlias = Annotated[str, forms.HEADER_NAME]
 HeaderNameOrOff: TypeAlias = Annotated[str, forms.HEADER_NAME_OR_OFF]
 FilePath: TypeAlias = Annotated[str, forms.FILE]
+ServicePattern: TypeAlias = Annotated[str, forms.SERVICE_PATTERN]
+Endpoint: TypeAlias = Annotated[str, forms.ENDPOINT]
 SecretText: TypeAlias = Annotated[Secret, forms.SECRET]
 
 DEADLINE_MIN_S = 0.1
@@ -31,7 +33,7 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file."""
 
 
-# --- [gateway], [admin], [broker] ---------------------------------------------------------------------------------------------
+# --- [gateway], [admin], [broker], [worker] -----------------------------------------------------------------------------------
 
 
 class DeadlineRange(_Section, frozen=True):
@@ -70,6 +72,20 @@ class GatewayTls(_Section, frozen=True):
     key: Annotated[FilePath, Meta(description="Its private key in PEM, without a passphrase.")] = ""
 
 
+class DialCurve(_Section, frozen=True):
+    key: Annotated[FilePath, Meta(description='Our keys: a file that `homing keys curve NAME` wrote; `""` is no CURVE.')] = ""
+    broker: Annotated[str, forms.CURVE_KEY_OR_OFF, Meta(description="The public key of the brokers.")] = ""
+
+
+class ListenCurve(_Section, frozen=True):
+    key: Annotated[
+        FilePath,
+        Meta(
+            description='The broker\'s keys: a file that `homing keys curve NAME` wrote; `""` is no CURVE. `[peers.NAME]` are let in.'
+        ),
+    ] = ""
+
+
 class Gateway(_Section, frozen=True):
     """Where callers come in, and what they may do there."""
 
@@ -104,6 +120,21 @@ class Gateway(_Section, frozen=True):
         Meta(description="Web origins whose pages may call; every other `Origin` gets 403."),
     ] = ()
     tls: Annotated[GatewayTls, Meta(description="TLS for callers.")] = GatewayTls()
+    brokers: Annotated[
+        tuple[Endpoint, ...],
+        Meta(description="The brokers of `homing gateway`; `--broker` overrides them. `homing serve` has one inside."),
+    ] = ()
+    curve: Annotated[DialCurve, Meta(description="CURVE towards the brokers.")] = DialCurve()
+    insecure: Annotated[
+        bool, Meta(description="Speak to other machines without CURVE. Whoever is on the way can read, forge and drop calls.")
+    ] = False
+    majordomo: Annotated[
+        str,
+        forms.SOCKET_ADDRESS,
+        Meta(
+            description='Where clients of Majordomo (MDP 0.1 and 0.2) come in, such as `"tcp://127.0.0.1:8373"`; `""` is nowhere.'
+        ),
+    ] = ""
 
 
 class Admin(_Section, frozen=True):
@@ -128,6 +159,65 @@ class Broker(_Section, frozen=True):
     no_worker_after: Annotated[
         Duration, Meta(ge=0, description="A call is `no_worker` once nobody has offered its service for this long.")
     ] = 5.0
+    admin: Annotated[
+        Address | None,
+        forms.ADDRESS_OR_OFF,
+        Meta(description='Where `homing broker` has its health and metrics, such as `"127.0.0.1:8374"`; `""` is nowhere.'),
+    ] = None
+    curve: Annotated[ListenCurve, Meta(description="CURVE for gateways and workers.")] = ListenCurve()
+    insecure: Annotated[
+        bool, Meta(description="Listen to other machines without CURVE. Whoever reaches the port can call, serve and listen in.")
+    ] = False
+
+
+class WorkerDrain(_Section, frozen=True):
+    delay: Annotated[Duration, Meta(ge=0, description="After SIGTERM all goes on for this long.")] = 0.0
+    timeout: Annotated[
+        Duration, Meta(ge=0, description="Running calls may end within this; then the rest are given up and the process exits.")
+    ] = 120.0
+
+
+class Worker(_Section, frozen=True):
+    """`homing worker`: a process that asks the providers. The one inside `homing serve` heeds only `outcomes_held_bytes_max`."""
+
+    brokers: Annotated[tuple[Endpoint, ...], Meta(description="The brokers; `--broker` overrides them.")] = ()
+    services: Annotated[
+        tuple[Annotated[str, forms.NAME], ...],
+        Meta(description="What it serves; when left out, every service that a method with a provider has."),
+    ] = ()
+    credit: Annotated[int, Meta(ge=1, description="The most calls of one service at once, over all brokers.")] = 100
+    outcomes_held_bytes_max: Annotated[
+        Size, Meta(ge=1, description="The most bytes of outcomes held until their gateways have seen them.")
+    ] = 256 * 1024**2
+    drain: Annotated[WorkerDrain, Meta(description="How this process goes away.")] = WorkerDrain()
+    admin: Annotated[
+        Address | None,
+        forms.ADDRESS_OR_OFF,
+        Meta(description='Where it has its health and metrics, such as `"127.0.0.1:8375"`; `""` is nowhere.'),
+    ] = None
+    curve: Annotated[DialCurve, Meta(description="CURVE towards the brokers.")] = DialCurve()
+    insecure: Annotated[
+        bool, Meta(description="Speak to other machines without CURVE. Whoever is on the way can read, forge and drop calls.")
+    ] = False
+
+
+# --- [peers.NAME] -------------------------------------------------------------------------------------------------------------
+
+
+class Peer(_Section, frozen=True):
+    """A process that a broker with CURVE lets in, by its key, and what it may do there. Without an entry it is not let in."""
+
+    public_key: Annotated[str, forms.CURVE_KEY, Meta(description="As `homing keys curve NAME` printed it.")]
+    serve: Annotated[
+        tuple[ServicePattern, ...], Meta(description="Services it may serve: exact names, or beginnings that end in `*`.")
+    ] = ()
+    call: Annotated[tuple[ServicePattern, ...], Meta(description="Services it may call, likewise.")] = ()
+    principal: Annotated[
+        str,
+        Meta(
+            description='In whose name alone it may call; `""` is anybody\'s, as a gateway does that knows its callers by itself.'
+        ),
+    ] = ""
 
 
 # --- [principals.NAME] --------------------------------------------------------------------------------------------------------
@@ -374,6 +464,8 @@ class Config(_Section, frozen=True):
     gateway: Gateway = Gateway()
     admin: Admin = Admin()
     broker: Broker = Broker()
+    worker: Worker = Worker()
+    peers: dict[Annotated[str, forms.NAME], Peer] = {}
     principals: dict[Annotated[str, forms.NAME], Principal] = {}
     providers: dict[Annotated[str, forms.NAME], Provider] = {}
     methods: dict[Annotated[str, forms.METHOD_NAME], Method] = {}

@@ -59,7 +59,7 @@ def command(page: str) -> None:
 def configuration_page() -> str:
     """docs/reference/configuration.md."""
     parts = [CONFIGURATION_INTRO]
-    names = {"principals": "NAME", "providers": "NAME", "methods": '"NAME"'}
+    names = {"peers": "NAME", "principals": "NAME", "providers": "NAME", "methods": '"NAME"'}
     include = fields_of(settings.Config)["include"]
     parts.append(_table([("include", include)]))
     for key, field in fields_of(settings.Config).items():
@@ -139,13 +139,17 @@ def _kind(hint: object) -> str:
         return ", ".join(f"`{word}`" for word in get_args(base))
     if origin is tuple:
         element = get_args(base)[0]
-        return "tables, see below" if is_section(element) else f"list of {_kind(element)}s"
+        return "tables, see below" if is_section(element) else f"list of {_plural(_kind(element))}"
     if origin is dict:
         return "table"
     if base is object:
         return "any value"
     plain = {int: "whole number", float: "number", bool: "`true` or `false`", str: "string"}
     return plain.get(base, "table, see below") if isinstance(base, type) else "table, see below"
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}es" if kind.endswith("s") else f"{kind}s"
 
 
 def _default(field: Field) -> str:
