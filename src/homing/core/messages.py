@@ -1,5 +1,7 @@
 """What gateway, broker and worker say to each other. `docs/reference/protocol.md` is the page; this is the vocabulary.
 
+The bounds are the wire's: `codec` refuses what is outside of them, and nothing looks at them where a message is made.
+
 A message may be lost, delayed, reordered or doubled on its way, and is never invented. Every rule that keeps the promise under
 those conditions is in the machines; nothing here decides anything.
 
@@ -7,15 +9,27 @@ A `life` is 128 random bits, new at each start of a process. A claim is a number
 8 bytes of its gateway's life and 8 random ones, so whoever holds only the id knows whom to ask.
 """
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from homing.errors import Effect, Outcome, Verdict
 
 CALL_ID_BYTES = 16
 LIFE_BYTES = 16
 GATEWAY_BYTES = 8  # of a call_id: the head of its gateway's life
+
+CallId: TypeAlias = Annotated[bytes, Meta(min_length=CALL_ID_BYTES, max_length=CALL_ID_BYTES)]
+Life: TypeAlias = Annotated[bytes, Meta(min_length=LIFE_BYTES, max_length=LIFE_BYTES)]
+LifeOrNone: TypeAlias = Annotated[bytes, Meta(max_length=LIFE_BYTES)]  # b"" where it is not known
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+Label: TypeAlias = Annotated[str, Meta(max_length=256)]
+Text: TypeAlias = Annotated[str, Meta(max_length=65_536)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**31)]  # 24 days
+Credit: TypeAlias = Annotated[int, Meta(ge=0, le=2**31)]
+CallIds: TypeAlias = Annotated[tuple[CallId, ...], Meta(max_length=100_000)]
 
 RejectKind: TypeAlias = Literal[
     "again",  # not started, and fine elsewhere
@@ -27,9 +41,9 @@ RejectKind: TypeAlias = Literal[
 class Hello(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """A gateway, or a client that owns its calls, introduces itself to a broker. `peer_life` is the broker's as it knows it."""
 
-    life: bytes
-    peer_life: bytes = b""
-    frame_bytes_max: int = 0
+    life: Life
+    peer_life: LifeOrNone = b""
+    frame_bytes_max: Count = 0
 
 
 class Request(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
@@ -38,129 +52,132 @@ class Request(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
     `attempts` and `executed` say what earlier dispatches have already done.
     """
 
-    call_id: bytes
-    service: str
-    method: str
-    remaining_ms: int
+    call_id: CallId
+    service: Name
+    method: Name
+    remaining_ms: Milliseconds
     effect: Effect
-    principal: str
-    key: str
-    attempts: int
+    principal: Label
+    key: Text
+    attempts: Count
     executed: Verdict
-    trace: str
+    trace: Text
     body: bytes
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
     """Nobody waits for this call any more."""
 
-    call_id: bytes
+    call_id: CallId
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
     """One copy of a call will not be started here. It says nothing about other copies."""
 
-    call_id: bytes
+    call_id: CallId
     kind: RejectKind
-    reason: str = ""
-    message: str = ""
-    retry_after_ms: int | None = None
-    limit: str | None = None
+    reason: Label = ""
+    message: Text = ""
+    retry_after_ms: Count | None = None
+    limit: Text | None = None
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
     """May I begin? Repeated until answered."""
 
-    call_id: bytes
-    life: bytes
-    claim: int
+    call_id: CallId
+    life: Life
+    claim: Count
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
     """Begin, within what remains. The point of no return."""
 
-    call_id: bytes
-    life: bytes
-    claim: int
-    remaining_ms: int
+    call_id: CallId
+    life: Life
+    claim: Count
+    remaining_ms: Milliseconds
 
 
 class Deny(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=7):
     """Do not begin."""
 
-    call_id: bytes
-    life: bytes
-    claim: int
+    call_id: CallId
+    life: Life
+    claim: Count
 
 
 class Release(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
     """I never began under this claim and never will."""
 
-    call_id: bytes
-    life: bytes
-    claim: int
+    call_id: CallId
+    life: Life
+    claim: Count
 
 
 class Final(msgspec.Struct, frozen=True, array_like=True, tag=9):
     """How it ended under this claim. Held and repeated until SETTLED."""
 
-    call_id: bytes
-    life: bytes
-    claim: int
+    call_id: CallId
+    life: Life
+    claim: Count
     outcome: Outcome
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True, tag=10):
     """The worker of this life need not hold these outcomes any longer."""
 
-    life: bytes
-    call_ids: tuple[bytes, ...]
+    life: Life
+    call_ids: CallIds
 
 
 class Lost(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=11):
-    """The worker of this life is gone, and with it this claim. Repeated until seen."""
+    """The worker of this life is gone, and with it this claim; claim 0: every claim of that life. Repeated until seen."""
 
-    call_id: bytes
-    life: bytes
-    claim: int
+    call_id: CallId
+    life: Life
+    claim: Count
 
 
 class LostSeen(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=12):
     """I have seen this LOST."""
 
-    call_id: bytes
-    life: bytes
-    claim: int
+    call_id: CallId
+    life: Life
+    claim: Count
 
 
 class MethodOffer(msgspec.Struct, frozen=True, array_like=True):
     """A method that a worker can do. `params` is its JSON Schema as text, `b""` where the caller's side knows it or there is none."""
 
-    name: str
-    service: str
+    name: Name
+    service: Name
     effect: Effect = "once"
-    timeout_ms: int = 0
-    summary: str = ""
-    params: bytes = b""
-    positional: tuple[str, ...] = ()
+    timeout_ms: Milliseconds = 0
+    summary: Text = ""
+    params: Annotated[bytes, Meta(max_length=1_048_576)] = b""
+    positional: Annotated[tuple[Label, ...], Meta(max_length=256)] = ()
+
+
+MethodOffers: TypeAlias = Annotated[tuple[MethodOffer, ...], Meta(max_length=10_000)]
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=13):
     """A worker offers services, each with how many calls it takes at once, and says what it can do."""
 
-    life: bytes
-    services: dict[str, int]
-    interval_ms: int
-    methods: tuple[MethodOffer, ...] = ()
-    peer_life: bytes = b""
-    frame_bytes_max: int = 0
+    life: Life
+    services: Annotated[dict[Name, Credit], Meta(max_length=10_000)]
+    interval_ms: Milliseconds
+    methods: MethodOffers = ()
+    peer_life: LifeOrNone = b""
+    frame_bytes_max: Count = 0
 
 
 class Workers(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """A broker tells a gateway which lives of workers it reaches, and what they can do. The newest one counts."""
 
-    lives: tuple[bytes, ...]
-    methods: tuple[MethodOffer, ...] = ()
+    lives: Annotated[tuple[Life, ...], Meta(max_length=10_000)]
+    methods: MethodOffers = ()
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=14):
@@ -170,14 +187,14 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=
     that is read here, 0 where none is announced.
     """
 
-    life: bytes
-    peer_life: bytes
-    sent: int
-    received: int
+    life: Life
+    peer_life: LifeOrNone
+    sent: Count
+    received: Count
     gap: bool = False
-    in_flight: tuple[bytes, ...] | None = None
-    lag_ms: int = 0
-    frame_bytes_max: int = 0
+    in_flight: CallIds | None = None
+    lag_ms: Milliseconds = 0
+    frame_bytes_max: Count = 0
 
 
 class Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=15):

@@ -1,0 +1,266 @@
+"""Messages as frames and back. `docs/reference/protocol.md` is the page.
+
+One ZeroMQ message is the protocol's tag and then any number of pairs `[header, body]`. A header is a message's fields as one msgpack
+array behind its number; the params of a REQUEST and the result in a FINAL travel in the body frame, so that nobody on the way copies
+or re-encodes them. To decode is total: whatever the bytes, there are messages or there is a `WireError`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec.structs import replace
+
+from homing.core.messages import (
+    LIFE_BYTES,
+    CallId,
+    Cancel,
+    Claim,
+    Count,
+    Deny,
+    Disconnect,
+    Final,
+    Grant,
+    Heartbeat,
+    Hello,
+    Life,
+    Lost,
+    LostSeen,
+    Message,
+    Ready,
+    Reject,
+    Release,
+    Request,
+    Settled,
+    Workers,
+)
+from homing.errors import ROWS, Outcome
+
+TAG = b"HOM1"
+
+WireErrorKind: TypeAlias = Literal["frames", "version", "header", "type", "field", "body"]
+KINDS: tuple[WireErrorKind, ...] = get_args(WireErrorKind)
+
+ATTEMPTS_MAX = 100
+PARAM_ERRORS_MAX = 100
+DETAIL_CHARACTERS_MAX = 200
+
+_INT64_MAX = 2**63 - 1
+_FINAL = 9
+
+
+class WireError(Exception):
+    """Frames that are no messages. `kind` is one of `KINDS`, to count by; `detail` is for people."""
+
+    def __init__(self, kind: WireErrorKind, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind: WireErrorKind = kind
+        self.detail = detail
+
+
+class Sealed(Outcome, kw_only=True):
+    """An outcome that is carried, not read: `packed` leaves as it came. Its other fields say nothing, but for `result`."""
+
+    packed: msgspec.Raw
+
+    @property
+    def held_bytes(self) -> int:
+        """What it weighs while it is held."""
+        return len(self.result) + len(self.packed)
+
+
+class _SealedFinal(msgspec.Struct, frozen=True, array_like=True, tag=_FINAL):
+    """A FINAL whose outcome is not read."""
+
+    call_id: CallId
+    life: Life
+    claim: Count
+    outcome: msgspec.Raw
+
+
+# Everything but FINAL, which stands in two shapes.
+_Other: TypeAlias = (
+    Hello
+    | Request
+    | Cancel
+    | Reject
+    | Claim
+    | Grant
+    | Deny
+    | Release
+    | Settled
+    | Lost
+    | LostSeen
+    | Ready
+    | Heartbeat
+    | Disconnect
+    | Workers
+)
+_PLAIN = frozenset({Cancel, Claim, Grant, Deny, Release, Settled, Lost, LostSeen, Disconnect, Workers})  # nothing left to check
+
+_encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+_read_open: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_Other | Final).decode
+_read_sealed: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_Other | _SealedFinal).decode  # `_finish` makes a Final of it
+
+
+def pair(message: Message) -> tuple[bytes, bytes]:
+    """The two frames of one message, header and body."""
+    try:
+        if isinstance(message, Request):
+            return _encode(replace(message, body=b"")), message.body
+        if isinstance(message, Final):
+            outcome = message.outcome
+            if isinstance(outcome, Sealed):
+                return _encode((_FINAL, message.call_id, message.life, message.claim, outcome.packed)), outcome.result
+            return _encode(replace(message, outcome=replace(outcome, result=b""))), outcome.result
+        return _encode(message), b""
+    except (UnicodeEncodeError, OverflowError):
+        return _scrubbed_pair(message)
+
+
+def encode(messages: Iterable[Message]) -> list[bytes]:
+    """The frames of one ZeroMQ message that says all of these, in order."""
+    frames = [TAG]
+    for message in messages:
+        frames += pair(message)
+    return frames
+
+
+def frame_bytes(message: Message) -> int:
+    """How large the larger of its two frames is, to be compared with the peer's `frame_bytes_max`."""
+    header, body = pair(message)
+    return max(len(header), len(body))
+
+
+def decode(frames: Sequence[bytes], *, sealed: bool = False) -> list[Message]:
+    """The messages of one ZeroMQ message, all of them or none. `sealed`: the outcomes are `Sealed`, for who only carries them.
+
+    Raises `WireError` and nothing else.
+    """
+    _check_frame_count(frames)
+    read = _read_sealed if sealed else _read_open
+    messages: list[Message] = []
+    rest = iter(frames)
+    next(rest)
+    try:
+        for header, body in zip(rest, rest, strict=True):
+            message = read(header)
+            if type(message) not in _PLAIN:
+                message = _finish(message, body)
+            elif body:
+                raise _unwanted_body(message)
+            messages.append(message)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _explained(error) from None
+    return messages
+
+
+def salvage(frames: Sequence[bytes], *, sealed: bool = False) -> tuple[list[Message], list[WireError]]:
+    """What can be read of a ZeroMQ message that `decode` refused, and what was wrong with the rest.
+
+    A broker coalesces what many peers said, and does not read the outcomes that it carries. So who is spoken to by a broker must not
+    lose what others said because one of them sent junk.
+    """
+    try:
+        _check_frame_count(frames)
+    except WireError as error:
+        return [], [error]
+    messages: list[Message] = []
+    errors: list[WireError] = []
+    for index in range(1, len(frames), 2):
+        try:
+            messages += decode((TAG, frames[index], frames[index + 1]), sealed=sealed)
+        except WireError as error:
+            errors.append(error)
+    return messages, errors
+
+
+def _check_frame_count(frames: Sequence[bytes]) -> None:
+    if not frames:
+        raise WireError("frames", "no frame at all, expected the tag first")
+    if frames[0] != TAG:
+        raise WireError("version", f"begins with {frames[0][:16]!r}, expected {TAG!r}")
+    if not len(frames) & 1:
+        raise WireError("frames", f"{len(frames) - 1} frames after the tag, expected pairs of header and body")
+
+
+def _finish(message: Message | _SealedFinal, body: bytes) -> Message:
+    """What msgspec cannot check, and the body at its place."""
+    if isinstance(message, Request):
+        if message.body:
+            raise WireError("field", "Request: the body stands in the header, expected it in the frame after it")
+        return replace(message, body=body)
+    if isinstance(message, _SealedFinal):
+        sealed = Sealed(reason="sealed", executed="unknown", result=body, packed=message.outcome)
+        return Final(message.call_id, message.life, message.claim, sealed)
+    if isinstance(message, Final):
+        _check_outcome(message.outcome)
+        message.outcome.result = body  # made a moment ago: nobody else has it
+        return message
+    if body:
+        raise _unwanted_body(message)
+    if isinstance(message, Reject):
+        if message.kind == "refused" and message.reason not in ROWS:
+            raise WireError("field", f"Reject: refused for {message.reason[:64]!r}, expected a reason of the table of errors")
+    elif isinstance(message, Hello | Ready | Heartbeat) and len(message.peer_life) not in {0, LIFE_BYTES}:
+        raise WireError(
+            "field", f"{type(message).__name__}: a peer_life of {len(message.peer_life)} bytes, expected 0 or {LIFE_BYTES}"
+        )
+    return message
+
+
+def _check_outcome(outcome: Outcome) -> None:
+    if outcome.result:
+        raise WireError("field", "Final: the result stands in the header, expected it in the frame after it")
+    if outcome.code is None and outcome.reason != "ok" and outcome.reason not in ROWS:
+        raise WireError(
+            "field", f"Final: reason {outcome.reason[:64]!r}, expected ok, one of the table of errors, or a code with it"
+        )
+    if len(outcome.attempts) > ATTEMPTS_MAX or len(outcome.errors) > PARAM_ERRORS_MAX:
+        raise WireError("field", f"Final: more than {ATTEMPTS_MAX} attempts or {PARAM_ERRORS_MAX} errors")
+    if outcome.retry_after_ms is not None and outcome.retry_after_ms < 0:
+        raise WireError("field", "Final: retry_after_ms is below 0")
+
+
+def _unwanted_body(message: object) -> WireError:
+    return WireError("body", f"{type(message).__name__} has a body, expected an empty frame")
+
+
+def _explained(error: Exception) -> WireError:
+    """Which kind of junk it was that msgspec refused."""
+    detail = str(error)[:DETAIL_CHARACTERS_MAX]
+    kind: WireErrorKind = "header"
+    if isinstance(error, msgspec.ValidationError):
+        if detail.endswith("`$[0]`"):
+            kind = "type"
+        elif "`$[" in detail or "of at least length" in detail:
+            kind = "field"
+    elif isinstance(error, UnicodeDecodeError):
+        kind = "field"
+    return WireError(kind, detail)
+
+
+def _scrubbed_pair(message: Message) -> tuple[bytes, bytes]:
+    """The pair of a message that msgpack cannot say: some text has a lone surrogate, or some integer more than 64 bits.
+
+    Such things come from outside, in what a provider or a Python worker said. The message is sent with them made fit: that it ended,
+    and what that proves, counts for more than a letter of its sentence.
+    """
+    body = b""
+    if isinstance(message, Request):
+        message, body = replace(message, body=b""), message.body
+    elif isinstance(message, Final):
+        message, body = replace(message, outcome=replace(message.outcome, result=b"")), message.outcome.result
+    return _encode(_scrubbed(msgspec.to_builtins(message, builtin_types=(bytes,)))), body
+
+
+def _scrubbed(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, int):
+        return value if isinstance(value, bool) else max(-_INT64_MAX, min(value, _INT64_MAX))
+    if isinstance(value, list | tuple):
+        return [_scrubbed(member) for member in value]
+    if isinstance(value, dict):
+        return {_scrubbed(name): _scrubbed(member) for name, member in value.items()}
+    return value
