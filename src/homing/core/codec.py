@@ -6,7 +6,7 @@ or re-encodes them. To decode is total: whatever the bytes, there are messages o
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, final, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -69,6 +69,7 @@ class Sealed(Outcome, kw_only=True):
         return len(self.result) + len(self.packed)
 
 
+@final
 class _SealedFinal(msgspec.Struct, frozen=True, array_like=True, tag=_FINAL):
     """A FINAL whose outcome is not read."""
 
@@ -96,6 +97,7 @@ _Other: TypeAlias = (
     | Disconnect
     | Workers
 )
+_FIT = frozenset({Claim, Grant, Deny, Release, Settled})  # they have neither text nor body: nothing that can go wrong
 _PLAIN = frozenset({Cancel, Claim, Grant, Deny, Release, Settled, Lost, LostSeen, Disconnect, Workers})  # nothing left to check
 
 _encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
@@ -106,11 +108,11 @@ _read_sealed: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_Other | _Sea
 def pair(message: Message) -> tuple[bytes, bytes]:
     """The two frames of one message, header and body."""
     try:
-        if isinstance(message, Request):
+        if type(message) is Request:
             return _encode(replace(message, body=b"")), message.body
-        if isinstance(message, Final):
+        if type(message) is Final:
             outcome = message.outcome
-            if isinstance(outcome, Sealed):
+            if type(outcome) is Sealed:
                 return _encode((_FINAL, message.call_id, message.life, message.claim, outcome.packed)), outcome.result
             return _encode(replace(message, outcome=replace(outcome, result=b""))), outcome.result
         return _encode(message), b""
@@ -122,7 +124,7 @@ def encode(messages: Iterable[Message]) -> list[bytes]:
     """The frames of one ZeroMQ message that says all of these, in order."""
     frames = [TAG]
     for message in messages:
-        frames += pair(message)
+        frames += (_encode(message), b"") if type(message) in _FIT else pair(message)
     return frames
 
 
@@ -186,14 +188,14 @@ def _check_frame_count(frames: Sequence[bytes]) -> None:
 
 def _finish(message: Message | _SealedFinal, body: bytes) -> Message:
     """What msgspec cannot check, and the body at its place."""
-    if isinstance(message, Request):
+    if type(message) is Request:
         if message.body:
             raise WireError("field", "Request: the body stands in the header, expected it in the frame after it")
         return replace(message, body=body)
-    if isinstance(message, _SealedFinal):
+    if type(message) is _SealedFinal:
         sealed = Sealed(reason="sealed", executed="unknown", result=body, packed=message.outcome)
         return Final(message.call_id, message.life, message.claim, sealed)
-    if isinstance(message, Final):
+    if type(message) is Final:
         _check_outcome(message.outcome)
         message.outcome.result = body  # made a moment ago: nobody else has it
         return message
