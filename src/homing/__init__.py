@@ -7,12 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from homing.calling import current_call
     from homing.client import AsyncClient, Client
     from homing.errors import CallError, Executed, NotExecuted, OutcomeUnknown
+    from homing.workers import Worker
 
     __version__: str
 
-__all__ = ["AsyncClient", "CallError", "Client", "Executed", "NotExecuted", "OutcomeUnknown", "__version__"]
+__all__ = [
+    "AsyncClient",
+    "CallError",
+    "Client",
+    "Executed",
+    "NotExecuted",
+    "OutcomeUnknown",
+    "Worker",
+    "__version__",
+    "current_call",
+]
 
 _ROOMS = {
     "AsyncClient": "homing.client",
@@ -21,6 +33,8 @@ _ROOMS = {
     "Executed": "homing.errors",
     "NotExecuted": "homing.errors",
     "OutcomeUnknown": "homing.errors",
+    "Worker": "homing.workers",
+    "current_call": "homing.calling",
 }
 
 

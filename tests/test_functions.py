@@ -1,0 +1,384 @@
+"""A function's schema, its arguments and its result: src/homing/functions.py."""
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import functools
+import json
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+import msgspec
+import pydantic
+import pytest
+
+from homing.core.messages import MethodOffer
+from homing.core.methods import compile_method
+from homing.core.specs import MethodSpec
+from homing.functions import Function, WrongParams, result_text
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 0
+
+    def __post_init__(self) -> None:
+        if self.x < 0:
+            raise ValueError("x is left of the wall")
+
+
+class Line(msgspec.Struct):
+    points: list[Point]
+    colour: Colour = Colour.RED
+
+
+class Person(TypedDict):
+    name: str
+    born: NotRequired[dt.date]
+
+
+class Street(pydantic.BaseModel):
+    name: str
+
+
+class Address(pydantic.BaseModel):
+    street: Street
+    number: int = pydantic.Field(ge=1)
+
+
+class Weight(pydantic.BaseModel):
+    kg: float
+
+
+class Tree(pydantic.BaseModel):
+    leaves: int = 0
+    branches: list["Tree"] = []
+
+
+def function(call: Callable[..., object], **options: Any) -> Function:
+    return Function(call, service="reports", **{"name": "build", **options})
+
+
+def with_hint(hint: object, *default: object) -> Function:
+    def build(value):
+        return value
+
+    build.__annotations__["value"] = hint
+    build.__defaults__ = default
+    return function(build)
+
+
+# schemas
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"),
+    [
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (str, {"type": "string"}),
+        (bool, {"type": "boolean"}),
+        (None, {"type": "null"}),
+        (object, {"description": "Any JSON."}),
+        (Any, {}),
+        (bytes, {"type": "string", "contentEncoding": "base64"}),
+        (dt.date, {"type": "string", "format": "date"}),
+        (uuid.UUID, {"type": "string", "format": "uuid"}),
+        (Literal["a", "b", 3], {"enum": [3, "a", "b"]}),
+        (int | str, {"anyOf": [{"type": "integer"}, {"type": "string"}]}),
+        (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (Annotated[int, msgspec.Meta(ge=1, le=9)], {"type": "integer", "minimum": 1, "maximum": 9}),
+        (Annotated[str, msgspec.Meta(pattern="^a")], {"type": "string", "pattern": "^a"}),
+        (Colour, {"$ref": "#/$defs/Colour"}),
+        (Point, {"$ref": "#/$defs/Point"}),
+        (Line, {"$ref": "#/$defs/Line"}),
+        (Person, {"$ref": "#/$defs/Person"}),
+        (list[Point], {"type": "array", "items": {"$ref": "#/$defs/Point"}}),
+    ],
+    ids=str,
+)
+def test_a_type_is_a_schema(hint: object, schema: object) -> None:
+    assert with_hint(hint).schema["properties"] == {"value": schema}
+
+
+@pytest.mark.parametrize(
+    ("hint", "right", "read", "wrong", "path"),
+    [
+        (int, "1", 1, '"1"', "/value"),
+        (int, "123456789012345678901234567890", 123456789012345678901234567890, "1.5", "/value"),
+        (object, '{"a": [1]}', {"a": [1]}, None, ""),
+        (decimal.Decimal, '"1.10"', decimal.Decimal("1.10"), '"x"', "/value"),
+        (dt.date, '"2024-02-29"', dt.date(2024, 2, 29), '"2023-02-29"', "/value"),
+        (Colour, '"red"', Colour.RED, '"green"', "/value"),
+        (Point, '{"x": 1}', Point(1), '{"x": "1"}', "/value/x"),
+        (Point, '{"x": 1, "y": 2}', Point(1, 2), '{"x": -1}', "/value"),
+        (Line, '{"points": [{"x": 1}]}', Line([Point(1)]), '{"points": [{"x": 1}, {"x": []}]}', "/value/points/1/x"),
+        (Person, '{"name": "Ada"}', {"name": "Ada"}, '{"born": "1815-12-10"}', "/value"),
+        (Street, '{"name": "High"}', Street(name="High"), '{"name": 1}', "/value/name"),
+        (list[Street], '[{"name": "High"}]', [Street(name="High")], '[{"name": "a"}, {}]', "/value/1/name"),
+        (
+            Address | None,
+            '{"street": {"name": "High"}, "number": 7}',
+            Address(street=Street(name="High"), number=7),
+            '{"street": {"name": "High"}, "number": 0}',
+            "/value/number",
+        ),
+        (
+            Tree,
+            '{"branches": [{"leaves": 3}]}',
+            Tree(branches=[Tree(leaves=3)]),
+            '{"branches": [{"leaves": "x"}]}',
+            "/value/branches/0/leaves",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_json_is_read_as_the_type_says(hint: object, right: str, read: object, wrong: str | None, path: str) -> None:
+    made = with_hint(hint)
+    assert made.arguments(b'{"value": %b}' % right.encode()) == {"value": read}
+    schema = compile_method(MethodSpec(name=made.name, service="reports", params=made.schema))[0]
+    assert schema is not None
+    assert schema.validate({"value": json.loads(right)})[1] == ()
+    if wrong is not None:
+        with pytest.raises(WrongParams) as caught:
+            made.arguments(b'{"value": %b}' % wrong.encode())
+        assert [error.path for error in caught.value.errors] == [path]
+        assert all("\n" not in error.message for error in caught.value.errors)
+
+
+def test_a_signature_is_a_schema() -> None:
+    def build(year: int, format: Literal["pdf", "csv"] = "pdf", *, by: Colour = Colour.RED, anything=()) -> None:
+        """Build the report.
+
+        At length.
+        """
+
+    made = function(build, effect="safe", timeout_s=60)
+    assert made.schema == {
+        "type": "object",
+        "properties": {
+            "year": {"type": "integer"},
+            "format": {"enum": ["csv", "pdf"], "default": "pdf"},
+            "by": {"$ref": "#/$defs/Colour", "default": "red"},
+            "anything": {"description": "Any JSON.", "default": []},
+        },
+        "required": ["year"],
+        "additionalProperties": False,
+        "$defs": {"Colour": {"title": "Colour", "enum": ["blue", "red"]}},
+    }
+    offer = made.offer
+    assert json.loads(offer.params) == made.schema
+    assert offer == MethodOffer("reports.build", "reports", "safe", 60_000, "Build the report.", offer.params, ("year", "format"))
+    assert function(build).offer.timeout_ms == 0
+
+
+def test_models_of_one_name_in_a_model_keep_their_definitions() -> None:
+    def build(one: Address, other: Tree) -> None: ...
+
+    schema = function(build).schema
+    assert set(schema["$defs"]) == {"Address.Street", "Tree.Tree"}  # type: ignore[call-overload]
+    assert [made for made in compile_method(MethodSpec(name="x", service="s", params=schema))[1] if not made.warning] == []
+
+
+@pytest.mark.parametrize("default", [object(), float("inf"), {1, object()}], ids=["object", "inf", "set"])
+def test_a_default_that_json_cannot_say_is_not_said(default: object) -> None:
+    made = with_hint(float, default)
+    assert made.schema["properties"] == {"value": {"type": "number"}}
+    assert made.arguments(b"{}") == made.arguments(b"") == {}
+
+
+def test_annotations_may_be_text_and_lie_behind_a_decorator() -> None:
+    @functools.wraps(written_later)
+    def build(*args: object, **kwargs: object) -> object:
+        return written_later(*args, **kwargs)  # type: ignore[arg-type]
+
+    assert function(build).arguments(b'{"point": {"x": 3}}') == {"point": Point(3)}
+
+
+def written_later(point: "Point") -> object:
+    return point
+
+
+async def coroutine() -> None: ...
+
+
+class Callables:
+    async def __call__(self, x: int) -> int:
+        return x
+
+    def bound(self, x: int) -> int:
+        return x
+
+
+def test_what_is_async_is_told_from_what_is_not() -> None:
+    assert function(coroutine).is_async
+    assert function(Callables()).is_async
+    assert function(Callables()).positional == ("x",)
+    assert not function(Callables().bound).is_async
+    assert function(functools.partial(Callables().bound)).arguments(b'{"x": 1}') == {"x": 1}
+
+
+# refused
+
+
+def positional_only(year: int, /) -> None: ...
+def any_number(*years: int) -> None: ...
+def any_name(**years: int) -> None: ...
+def two_models(value: Street | Address) -> None: ...
+def unknown_type(value) -> None: ...
+def no_json_type(value: Callables) -> None: ...
+def generator():
+    yield 1
+
+
+async def async_generator():
+    yield 1
+
+
+unknown_type.__annotations__["value"] = "threading"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (positional_only, ["reports.build", "'year'", "by position only"]),
+        (any_number, ["reports.build", "'years'", "any number"]),
+        (any_name, ["reports.build", "'years'", "any name"]),
+        (two_models, ["reports.build", "'value'", "not supported"]),
+        (unknown_type, ["reports.build", "annotation", "threading"]),
+        (no_json_type, ["reports.build", "'value'", "Callables"]),
+        (generator, ["reports.build", "yields"]),
+        (async_generator, ["reports.build", "yields"]),
+        (type, ["reports.build", "signature"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_cannot_be_a_method_is_refused_by_name(call: Callable[..., object], words: list[str]) -> None:
+    with pytest.raises(TypeError) as caught:
+        function(call)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"effect": "twice"}, 'effect is \'twice\', expected "once", "keyed" or "safe"'),
+        ({"timeout_s": 0}, "timeout is 0, expected seconds"),
+        ({"timeout_s": float("inf")}, "timeout is inf"),
+        ({"timeout_s": "60s"}, "timeout is '60s'"),
+        ({"timeout_s": True}, "timeout is True"),
+        ({"name": "a*"}, "no name for a method"),
+        ({"name": "a\nb"}, "no name for a method"),
+    ],
+    ids=str,
+)
+def test_options_that_mean_nothing_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match="reports") as caught:
+        function(coroutine, **options)
+    assert words in str(caught.value)
+
+
+def test_a_lambda_needs_a_name() -> None:
+    with pytest.raises(TypeError, match=r"method\(name=…\)"):
+        Function(lambda: None, service="reports")
+    assert Function(lambda: None, service="reports", name="nothing").name == "reports.nothing"
+
+
+# params
+
+
+def two(year: int, month: int = 1) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("params", "errors"),
+    [
+        (b"{}", [("", 'lacks the member "year"')]),
+        (b"", [("", 'lacks the member "year"')]),
+        (b"[]", [("", "is no JSON object")]),
+        (b"{", [("", "is no JSON object")]),
+        (b'{"year": 1, "yaer": 2}', [("", "has what the method does not know: yaer")]),
+        (b'{"year": "a", "month": {}}', [("/year", "Expected `int`, got `str`"), ("/month", "Expected `int`, got `object`")]),
+    ],
+    ids=repr,
+)
+def test_wrong_params_are_told_one_by_one(params: bytes, errors: list[tuple[str, str]]) -> None:
+    with pytest.raises(WrongParams) as caught:
+        function(two).arguments(params)
+    assert [(error.path, error.message) for error in caught.value.errors] == errors
+
+
+def test_what_goes_deeper_than_any_stack_is_wrong_and_no_fault() -> None:
+    with pytest.raises(WrongParams):
+        with_hint(object).arguments(b'{"value": %b}' % (b"[" * 100_000 + b"]" * 100_000))
+
+
+def test_wrong_utf8_is_wrong_and_no_fault() -> None:
+    with pytest.raises(WrongParams):
+        with_hint(str).arguments(b'{"value": "\xff"}')
+
+
+# results
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (None, b"null"),
+        ({"a": [1, 2.5, "x", None]}, b'{"a":[1,2.5,"x",null]}'),
+        (Point(1, 2), b'{"x":1,"y":2}'),
+        (Line([]), b'{"points":[],"colour":"red"}'),
+        (Address(street=Street(name="High"), number=7), b'{"street":{"name":"High"},"number":7}'),
+        ([Street(name="High")], b'[{"name":"High"}]'),
+        (b"\x00", b'"AA=="'),
+        (dt.date(2024, 2, 29), b'"2024-02-29"'),
+        (msgspec.Raw(b'{"as": "it is"}'), b'{"as": "it is"}'),
+        (2**70, b"1180591620717411303424"),
+    ],
+    ids=str,
+)
+def test_a_result_is_json(result: object, text: bytes) -> None:
+    assert result_text(result) == text
+
+
+def loop() -> list[object]:
+    held: list[object] = []
+    held.append(held)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (object(), "a builtins.object has no form in JSON"),
+        (coroutine, "a builtins.function has no form in JSON"),
+        (Street, "has no form in JSON"),
+        (float("nan"), "NaN or Infinity"),
+        ({"a": (1, {2: float("inf")})}, "NaN or Infinity"),
+        (Weight(kg=float("nan")), "NaN or Infinity"),
+        ("\ud800", "surrogates"),
+        (loop(), "nested too deeply"),
+        (msgspec.Raw(b"{"), "not JSON"),
+        (msgspec.Raw(b'"\xff"'), "not UTF-8"),
+    ],
+    ids=[str(number) for number in range(10)],
+)
+def test_what_has_no_form_in_json_is_told(result: object, why: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=why):
+        result_text(result)
+
+
+def test_a_null_beside_numbers_is_fine() -> None:
+    assert (
+        result_text([Point(1), None, {"a": None}, 1.5, "null", b"x", 3]) == b'[{"x":1,"y":0},null,{"a":null},1.5,"null","eA==",3]'
+    )
