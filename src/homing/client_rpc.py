@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from homing.client_http import Fault, ResponseReader, lost, out_of_time
-from homing.errors import ROWS, STRENGTH, CallError, Verdict, raised_by
+from homing.errors import ROWS, STRENGTH, CallError, Effect, Verdict, raised_by
 
 LONGEST_S: Final = 300.0  # what a gateway grants at most, unless it was told otherwise (`deadline.max`)
 GRACE_MIN_S: Final = 1.0
@@ -34,12 +34,17 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class Question(msgspec.Struct, frozen=True):
-    """One call or notification (`id` is None), with its params as JSON text (b"" if there are none)."""
+    """One call or notification (`id` is None), with its params as JSON text (b"" if there are none).
+
+    `service` and `effect` are for brokers: a gateway knows both of each method.
+    """
 
     id: str | None
     method: str
     params: bytes = b""
     idempotency_key: str | None = None
+    service: str | None = None
+    effect: Effect | None = None
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -66,6 +71,7 @@ class _Reply(msgspec.Struct):
 
 
 _REPLY = msgspec.json.Decoder(_Reply)
+_ERROR = msgspec.json.Decoder(_Error)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _DATA = msgspec.json.Decoder(float_hook=float)  # what goes with an error is shown, not reckoned with: 1e400 may be infinity
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -104,10 +110,11 @@ class Errand:
     """The calls of one request, asked until each is answered or must not be asked again, all within one timeout.
 
     A link takes it to the gateway: `body()` and `fields()` make the next request, `take()` reads how that went and says after how
-    many seconds to ask again (None: `answers` is complete). Instants are on the caller's monotonic clock, in seconds.
+    many seconds to ask again (None: `answers` is complete). A link to brokers looks at `open()`, and says with `note()` what came of
+    it. Instants are on the caller's monotonic clock, in seconds.
     """
 
-    __slots__ = ("_again", "_alone", "_asked", "_open", "_questions", "_random", "_retries", "_timeout", "answers", "until")
+    __slots__ = ("_alone", "_open", "_questions", "_random", "_retries", "answers", "asked", "timeout", "until")
 
     def __init__(
         self,
@@ -121,10 +128,10 @@ class Errand:
     ) -> None:
         self._questions = questions
         self._alone = alone
-        self._timeout = timeout
         self._retries = retries
         self._random = random
-        self._asked = 0
+        self.timeout = timeout
+        self.asked = 0  # how often
         self._open = list(range(len(questions)))
         self.until = now + (LONGEST_S if timeout is None else timeout)  # nothing is sent after this
         self.answers: list[Answer] = [b""] * len(questions)
@@ -136,7 +143,7 @@ class Errand:
         that came early tells which one was granted.
         """
         until = self.until
-        if self._timeout is None and reader.deadline_ms is not None:
+        if self.timeout is None and reader.deadline_ms is not None:
             until = sent_at + reader.deadline_ms / 1000
         return until + min(max(GRACE_MIN_S, 0.01 * (until - sent_at)), GRACE_MAX_S)
 
@@ -145,44 +152,53 @@ class Errand:
         remaining = self.until - now
         if remaining < 0.001:
             raise out_of_time()
-        lines = b"" if self._timeout is None else b"Homing-Timeout: %.3f\r\n" % remaining
+        lines = b"" if self.timeout is None else b"Homing-Timeout: %.3f\r\n" % remaining
         key = self._questions[self._open[0]].idempotency_key
         if self._alone and key is not None and _BARE_KEY.fullmatch(key):
             lines += b"Idempotency-Key: %s\r\n" % key.encode("ascii")
         return lines
 
+    def open(self) -> list[Question]:
+        """Return what is still to be asked, in order."""
+        return [self._questions[index] for index in self._open]
+
     def body(self) -> bytes:
         """Return the JSON text of what is still to be asked."""
-        if self._alone:
-            return self._envelope(self._questions[0])
-        return b"[" + b",".join([self._envelope(self._questions[index]) for index in self._open]) + b"]"
-
-    def _envelope(self, question: Question) -> bytes:
-        parts = [b'{"jsonrpc":"2.0","method":', msgspec.json.encode(question.method)]
-        if question.params:
-            parts += [b',"params":', question.params]
+        if not self._alone:
+            return b"[" + b",".join([envelope(question) for question in self.open()]) + b"]"
+        question = self._questions[0]
         key = question.idempotency_key
-        if key is not None and not (self._alone and _BARE_KEY.fullmatch(key)):
-            parts += [b',"meta":', msgspec.json.encode({"idempotency_key": key})]
-        if question.id is not None:
-            parts += [b',"id":', msgspec.json.encode(question.id)]
-        return b"".join(parts) + b"}"
+        return envelope(question, keyless=key is not None and _BARE_KEY.fullmatch(key) is not None)
 
     def take(self, ending: Ending, now: float) -> float | None:
-        """Note the answers; return the seconds to wait before asking again for those that may be, None if there are none."""
-        asked = [self._questions[index] for index in self._open]
-        answers = read(asked, ending, alone=self._alone)
-        backoff = self._random() * min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2**self._asked)
+        """Note what a gateway answered, as `note` does."""
+        return self.note(read(self.open(), ending, alone=self._alone), now)
+
+    def note(self, answers: list[Answer], now: float) -> float | None:
+        """Note the answers to `open()`; return the seconds to wait before asking again for those that may be, None if there are none."""
+        backoff = self._random() * min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2**self.asked)
         waits: dict[int, float] = {}
         for index, answer in zip(self._open, answers, strict=True):
             self.answers[index] = answer
-            if self._asked < self._retries and isinstance(answer, CallError) and may_ask_again(answer):
+            if self.asked < self._retries and isinstance(answer, CallError) and may_ask_again(answer):
                 wait = backoff + max(answer.retry_after or 0.0, 0.0)
                 if now + wait + WORTH_ASKING_S < self.until:
                     waits[index] = wait
         self._open = list(waits)
-        self._asked += 1
+        self.asked += 1
         return max(waits.values()) if waits else None
+
+
+def envelope(question: Question, *, keyless: bool = False) -> bytes:
+    """Return the JSON text of one request; without its idempotency key if that travels elsewhere."""
+    parts = [b'{"jsonrpc":"2.0","method":', msgspec.json.encode(question.method)]
+    if question.params:
+        parts += [b',"params":', question.params]
+    if question.idempotency_key is not None and not keyless:
+        parts += [b',"meta":', msgspec.json.encode({"idempotency_key": question.idempotency_key})]
+    if question.id is not None:
+        parts += [b',"id":', msgspec.json.encode(question.id)]
+    return b"".join(parts) + b"}"
 
 
 def may_ask_again(error: CallError) -> bool:
@@ -260,13 +276,24 @@ def _answer(question: Question, reply: _Reply | None, reader: ResponseReader, *,
         return bytes(reply.result) if reader.status == 200 and isinstance(reply.result, msgspec.Raw) else None
     data = _data(reply.error)
     verdict = _verdict(data, reader, whole=alone)
-    error = raised_by(verdict)(reply.error.code, reply.error.message, data, executed=verdict)
+    error = _raised(reply.error, data, verdict, question)
     if isinstance(data, dict) and data.get("executed") != verdict:
         error.retry = "unsafe" if verdict != "no" else error.retry  # its advice belongs to a verdict that does not stand
     if alone:
         error.call_id = error.call_id or reader.header("homing-call-id")
-    error.idempotency_key = error.idempotency_key or question.idempotency_key
     return error
+
+
+def error_of(text: bytes, verdict: Verdict, question: Question) -> CallError:
+    """Return the exception for an error object that this process wrote itself, and whose verdict it knows."""
+    said = _ERROR.decode(text)
+    return _raised(said, _data(said), verdict, question)
+
+
+def _raised(error: _Error, data: object, verdict: Verdict, question: Question) -> CallError:
+    raised = raised_by(verdict)(error.code, error.message, data, executed=verdict)
+    raised.idempotency_key = raised.idempotency_key or question.idempotency_key
+    return raised
 
 
 def _data(error: _Error) -> object:

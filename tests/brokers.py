@@ -1,0 +1,110 @@
+"""A broker and a worker for tests of the client that speaks to brokers: the real machines, with an answer for each method."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+
+from homing.client_owner import OWNER, Owner
+from homing.core.broker import Broker, BrokerLimits
+from homing.core.holding import MethodPolicy, ProviderPolicy
+from homing.core.machine import Action, Event, Finished, Peer, PeerFound, PeerLost, Start, Stop
+from homing.core.worker import Worker
+from homing.engines.memory import Memory
+from homing.errors import Outcome, failure
+
+BROKER, WORKER = b"broker", b"worker"
+LIMITS = BrokerLimits(no_worker_after_s=0.2)
+
+
+def ok(result: bytes = b'"done"') -> Outcome:
+    return Outcome(reason="ok", executed="yes", result=result)
+
+
+class Provider:
+    """Answers what a worker starts. A method without an answer is never answered, until `answer` is called."""
+
+    def __init__(self, answers: dict[str, Outcome | Callable[[Start], Outcome]]) -> None:
+        self.answers = answers
+        self.started: list[Start] = []
+        self.stopped: list[Stop] = []
+        self.feed: Callable[[Event], None] = lambda event: None
+
+    def act(self, action: Action) -> None:
+        if isinstance(action, Start):
+            self.started.append(action)
+            answer = self.answers.get(action.method)
+            if answer is not None:
+                self.answer(action, answer if isinstance(answer, Outcome) else answer(action))
+        elif isinstance(action, Stop):
+            self.stopped.append(action)
+            start = next(start for start in self.started if start.call_id == action.call_id)
+            self.answer(start, failure("cancelled", "Stopped."))
+
+    def answer(self, start: Start, outcome: Outcome) -> None:
+        asyncio.get_running_loop().call_soon(self.feed, Finished(start.call_id, start.number, outcome))
+
+
+def worker_of(methods: list[str], *, heartbeat_s: float = 0.0, service: str = "acme", credit: int = 100) -> Worker:
+    """A worker's machine that serves one service."""
+    return Worker(
+        os.urandom(16),
+        services={service: credit},
+        methods={name: MethodPolicy(provider="acme") for name in methods},
+        providers={"acme": ProviderPolicy(in_flight_max=credit)},
+        random=lambda: 0.0,
+        heartbeat_s=heartbeat_s,
+    )
+
+
+class Street(Memory):
+    """The engine of one process as an owner sees it: with a wire that can be cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell: Callable[[Peer, Event], None] = lambda address, event: None
+        self.closed = 0
+
+    def join(self, broker: Peer = BROKER) -> None:
+        """The owner and a broker find each other."""
+        self.tell(OWNER, PeerFound(broker))
+        self.feed(broker, PeerFound(OWNER), time.monotonic())
+
+    def part(self, broker: Peer = BROKER) -> None:
+        """They lose each other."""
+        self.tell(OWNER, PeerLost(broker))
+        self.feed(broker, PeerLost(OWNER), time.monotonic())
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Town:
+    """An owner, a broker and a worker, joined in memory on the running loop."""
+
+    def __init__(
+        self,
+        answers: dict[str, Outcome | Callable[[Start], Outcome]] | None = None,
+        *,
+        joined: bool = True,
+        served: bool = True,
+        principal: str = "",
+        limits: BrokerLimits = LIMITS,
+    ) -> None:
+        self.provider = Provider(answers or {})
+        self.street = Street()
+        self.broker = Broker(os.urandom(16), limits)
+        self.worker = worker_of(list(self.provider.answers) or ["acme.charge"])
+        self.street.attach(BROKER, self.broker, self.provider.act)
+        if served:
+            self.street.attach(WORKER, self.worker, self.provider.act)
+            self.street.connect(WORKER, BROKER, time.monotonic())
+        dial = self.street.join if joined else lambda: None
+        self.owner = Owner(self.street, asyncio.get_running_loop(), dial, principal=principal, heartbeat_s=0.0)
+        self.provider.feed = lambda event: self.owner._driver.feed(WORKER, event)
+
+    @property
+    def start(self) -> Start:
+        """The one exchange that was begun."""
+        (start,) = self.provider.started
+        return start
