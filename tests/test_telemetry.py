@@ -153,7 +153,9 @@ def test_figures() -> None:
     metrics.gauge("homing_open_calls", "Open.", lambda: 3)
     metrics.gauge("homing_queue_length", "Queued.", lambda: {"acme": 2.0})
     metrics.counter("homing_http_requests", "Requests.", lambda: 9)
+    metrics.counter("homing_messages_dropped", "Dropped.", lambda: {"version": 4})
     page = metrics.exposition().decode()
+    assert 'homing_messages_dropped_total{name="version"} 4.0' in page
     assert 'homing_calls_total{executed="yes",method="m",reason="ok"} 2.0' in page
     assert 'homing_call_duration_seconds_bucket{le="0.005",method="m"} 1.0' in page
     assert 'homing_call_duration_seconds_bucket{le="+Inf",method="m"} 2.0' in page

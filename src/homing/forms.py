@@ -15,6 +15,7 @@ from homing import curve
 from homing.references import Secret, why_unreadable
 from homing.units import format_duration, format_size, parse_duration, parse_size
 
+NOWHERE = Path()  # for values with no file that names them, and no path in them
 IPC_PATH_BYTES_MAX = 107  # sockaddr_un, without its last zero
 
 

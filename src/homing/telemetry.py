@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -190,7 +190,7 @@ class Metrics:
         self.calls: dict[tuple[str, str, str], int] = {}
         self.durations: dict[str, list[float]] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float | dict[str, float]]]] = {}
-        self.counters: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.counters: dict[str, tuple[str, Callable[[], float | Mapping[str, float]]]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -208,8 +208,8 @@ class Metrics:
         """A value read when asked for; a dict gives one for each `name`."""
         self.gauges[name] = (meaning, read)
 
-    def counter(self, name: str, meaning: str, read: Callable[[], float]) -> None:
-        """A count that something else keeps."""
+    def counter(self, name: str, meaning: str, read: Callable[[], float | Mapping[str, float]]) -> None:
+        """A count that something else keeps; a mapping gives one for each `name`."""
         self.counters[name] = (meaning, read)
 
     def exposition(self) -> bytes:
@@ -226,7 +226,7 @@ class Metrics:
         for name, (meaning, read) in self.gauges.items():
             yield from _gauge(name, meaning, read())
         for name, (meaning, read_count) in self.counters.items():
-            yield CounterMetricFamily(name, meaning, value=read_count())
+            yield _counter(name, meaning, read_count())
 
     def describe(self) -> Iterable[Metric]:
         """For the registry: nothing is known before it is asked for."""
@@ -252,6 +252,15 @@ def _gauge(name: str, meaning: str, value: float | dict[str, float]) -> Iterator
         yield family
     else:
         yield GaugeMetricFamily(name, meaning, value=value)
+
+
+def _counter(name: str, meaning: str, value: float | Mapping[str, float]) -> CounterMetricFamily:
+    if not isinstance(value, Mapping):
+        return CounterMetricFamily(name, meaning, value=value)
+    family = CounterMetricFamily(name, meaning, labels=("name",))
+    for label, each in value.items():
+        family.add_metric([label], each)
+    return family
 
 
 def to_stderr(*, human: bool | None = None) -> Log:

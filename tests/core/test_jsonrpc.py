@@ -605,3 +605,33 @@ def test_batches_are_arrays_and_never_empty_ones() -> None:
 def test_a_request_without_a_spare_byte_is_read_as_any_other(raw_id: bytes, params: bytes) -> None:
     bare = b'{"jsonrpc":"2.0","method":"m","params":%b,"id":%b}' % (params, raw_id)
     assert jsonrpc.parse(bare, batch_length_max=1) == jsonrpc.parse(bare + b" ", batch_length_max=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "params", "said"),
+    [
+        (b"", None, b""),
+        (b'{"a":1.50}', {"a": Decimal("1.50")}, b'{"a":1.50}'),
+        (b"[1]", [1], b"[1]"),
+        (b'{"a":1,"a":2}', {"a": 2}, b'{"a":2}'),
+    ],
+    ids=["none", "object", "array", "twice"],
+)
+def test_params_from_another_process_are_what_was_decoded_of_them(text: bytes, params: object, said: bytes) -> None:
+    assert jsonrpc.read_params(text) == (params, said)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"{", "truncated"),
+        (b"\xff", "not UTF-8"),
+        (b"7", "object or an array"),
+        (b"[" * 70 + b"]" * 70, "deeper than 64"),
+        (b"[" + b"9" * 5000 + b"]", "more than"),
+    ],
+    ids=["cut", "bytes", "number", "deep", "long"],
+)
+def test_params_from_another_process_that_are_none(text: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        jsonrpc.read_params(text)

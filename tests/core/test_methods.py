@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from homing.core.exchange import HttpRequest, HttpResponse
 from homing.core.jsonrpc import decode_value, encode_value
-from homing.core.methods import Method, check_provider, compile_method
+from homing.core.methods import Method, check_provider, compile_method, invalid_params
 from homing.core.specs import AnswerRow, CallInfo, IdempotencySpec, LookupSpec, MappingError, MethodSpec, Problem, ProviderSpec
 from homing.errors import Outcome, ParamError
 
@@ -450,3 +450,16 @@ def test_what_a_closed_schema_does_not_have_is_said_and_the_method_works() -> No
     ]
     assert made is not None
     assert made.render({"account": "a", "amount": 1}, b"", CallInfo(id="c")).body == b'{"amount":1,"currency":"eur"}'
+
+
+def test_the_first_thing_wrong_is_told_or_how_many_there_are() -> None:
+    one, other = ParamError("/a", "is no number"), ParamError("", "b is missing")
+    refused = invalid_params((one,))
+    assert (refused.reason, refused.executed, refused.message, refused.errors) == (
+        "invalid_params",
+        "no",
+        "/a: is no number",
+        (one,),
+    )
+    assert invalid_params((other,)).message == "params: b is missing"
+    assert invalid_params((one, other)).message.startswith("2 things are wrong")

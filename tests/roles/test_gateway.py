@@ -1,12 +1,15 @@
 """What a gateway lets in, for how long, and how it says no."""
 
 import hashlib
+import http.client
 import json
 import threading
 from pathlib import Path
 
 import pytest
 
+from homing.core.machine import Learn
+from homing.core.messages import MethodOffer
 from tests.serving import Answer, Asked, Serving
 
 KEY = "hk_" + "A" * 43
@@ -256,3 +259,52 @@ def test_every_call_has_its_line_and_no_secret_is_in_it(homing: Serving) -> None
     text = json.dumps(lines)
     assert "s3cret" not in text
     assert KEY not in text
+
+
+def learn(homing: Serving, *offers: MethodOffer) -> None:
+    async def act() -> None:
+        homing.process.gateway.act(Learn(offers))
+
+    homing.on_loop(act)
+
+
+def test_what_workers_offer_is_called_like_anything_else_until_it_is_gone(homing: Serving) -> None:
+    build = MethodOffer("acme.report", "reports", "safe", 200, params=b'{"required":["year"]}', positional=("year",))
+    with homing:
+        assert homing.call("acme.report", {}, **bearer(THIRD)).data["reason"] == "method_not_found"
+        learn(homing, build)
+        assert homing.call("acme.report", {}, **bearer(THIRD)).data["errors"][0]["path"] == ""
+        queued = homing.call("acme.report", [2026], **bearer(THIRD))
+        assert (queued.data["reason"], queued.data["timeout_ms"]) == ("expired", 200), "validated, and nobody is there to do it"
+        learn(homing)
+        assert homing.call("acme.report", [2026], **bearer(THIRD)).data["reason"] == "method_not_found"
+    assert [line["message"] for line in homing.log_lines() if line["event"] == "learnt"] == [
+        "Workers offer acme.report.",
+        "Workers offer no methods of their own.",
+    ]
+
+
+def test_what_is_configured_is_not_for_workers_to_change(homing: Serving) -> None:
+    with homing:
+        learn(homing, MethodOffer("open.echo", "elsewhere", params=b'{"required":["year"]}'))
+        assert homing.call("open.echo", {}).result == {}
+
+
+def test_on_one_connection_nothing_stale_is_remembered(homing: Serving) -> None:
+    """The head of a request is known again on its connection, and a principal's methods are too."""
+    body = b'{"jsonrpc":"2.0","id":1,"method":"acme.report","params":{}}'
+    headers = {"Content-Type": "application/json", **bearer(THIRD)}
+    with homing:
+        connection = http.client.HTTPConnection("127.0.0.1", homing.port, timeout=30)
+
+        def asked() -> str:
+            connection.request("POST", "/rpc", body, headers)
+            return str(json.loads(connection.getresponse().read())["error"]["data"]["reason"])
+
+        learn(homing, MethodOffer("acme.report", "reports", params=b'{"required":["year"]}'))
+        assert [asked(), asked()] == ["invalid_params", "invalid_params"]
+        learn(homing, MethodOffer("acme.report", "reports", timeout_ms=100))
+        assert asked() in ("expired", "rate_limited")
+        learn(homing)
+        assert asked() == "method_not_found"
+        connection.close()

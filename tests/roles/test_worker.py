@@ -1,10 +1,14 @@
 """What the worker's hands make of a provider, seen from the caller's side."""
 
+import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
+from homing.core.machine import Event, Finished, Start
 from homing.edges.auth import new_key
+from homing.errors import Outcome
 from tests.serving import Answer, Serving
 
 HOUSE = """
@@ -88,3 +92,97 @@ def test_params_that_can_stay_one_segment(value: object, path: str, tmp_path: Pa
 
 def test_keys_are_random() -> None:
     assert new_key()[0] != new_key()[0]
+
+
+STRICT = (
+    HOUSE
+    + """
+[methods."acme.charge"]
+provider = "acme"
+request = "POST /charge"
+positional = ["account", "amount"]
+[methods."acme.charge".params]
+required = ["account"]
+additionalProperties = false
+properties.account.type = "string"
+properties.amount.type = "integer"
+"""
+)
+
+
+def ask(homing: Serving, call_id: bytes, body: bytes) -> Outcome:
+    """Have the hands ask the provider for a call, as the machine would after a grant."""
+    finished: Future[Outcome] = Future()
+
+    async def start() -> None:
+        hands = homing.process.hands
+        hands.trusted = b"ours"
+
+        def feed(event: Event) -> None:
+            assert isinstance(event, Finished)
+            finished.set_result(event.outcome)
+
+        hands.feed = feed
+        deadline = time.monotonic() + 10
+        hands.act(
+            Start(
+                call_id=call_id,
+                number=1,
+                attempt=1,
+                method="acme.charge",
+                provider="acme",
+                effect="once",
+                principal="",
+                key="",
+                body=body,
+                deadline=deadline,
+                late="deadline_exceeded",
+            )
+        )
+
+    homing.on_loop(start)
+    return finished.result(20)
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (b"", ""),
+        (b"{}", ""),
+        (b'{"account":"a","amount":"x"}', "/amount"),
+        (b'{"account":"a","account":7}', "/account"),
+        (b'["a","b","c"]', ""),
+        (b"7", None),
+        (b'{"account":', None),
+        (b"\xff", None),
+    ],
+    ids=["none", "missing", "type", "twice", "positions", "number", "cut", "bytes"],
+)
+def test_what_met_no_gateway_of_ours_is_validated_before_anything_is_sent(body: bytes, path: str | None, tmp_path: Path) -> None:
+    with Serving(STRICT, tmp_path, lambda asked: Answer(body=1)) as homing:
+        outcome = ask(homing, b"strange-call", body)
+    assert (outcome.reason, outcome.executed) == ("invalid_params", "no")
+    assert [error.path for error in outcome.errors][:1] == ([path] if path is not None else [])
+    assert homing.provider.log == []
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        (b'{"account":"a","amount":3}', {"account": "a", "amount": 3}),
+        (b'["a",3]', {"account": "a", "amount": 3}),
+        (b'{"account":7,"account":"b"}', {"account": "b"}),
+    ],
+    ids=["object", "positions", "twice"],
+)
+def test_the_provider_gets_what_was_validated(body: bytes, sent: object, tmp_path: Path) -> None:
+    with Serving(STRICT, tmp_path, lambda asked: Answer(body=1)) as homing:
+        assert ask(homing, b"strange-call", body).reason == "ok"
+    assert homing.provider.log[0].json == sent
+    assert homing.provider.log[0].body.count(b"account") == 1
+
+
+def test_what_our_own_gateway_has_validated_is_not_looked_at_again(tmp_path: Path) -> None:
+    with Serving(STRICT, tmp_path, lambda asked: Answer(body=1)) as homing:
+        assert ask(homing, b"ours-call", b"{}").reason == "ok"
+    assert homing.provider.log[0].body == b"{}"

@@ -133,6 +133,23 @@ def decode_value(text: bytes) -> object:
     return _read_value(text)
 
 
+def read_params(text: bytes) -> tuple[object, bytes]:
+    """Params that another process sent, b"" for none: decoded, and a text that says exactly that. Raises ValueError, saying why not.
+
+    Whoever sent them may have checked nothing. What is validated is what was decoded, so nothing else may be passed on.
+    """
+    if not text:
+        return None, b""
+    check_json(text, DEPTH_MAX)
+    try:
+        params = _read_value(text)
+    except ValidationError:
+        raise ValueError(f"a number has more than {NUMBER_DIGITS_MAX} digits") from None
+    if not isinstance(params, dict | list):
+        raise ValueError("the params must be an object or an array")
+    return params, _without_duplicates(text, params)
+
+
 def encode_value(value: object) -> bytes:
     """The JSON text of what `decode_value` gives, every number exactly as it was."""
     return _write(value)

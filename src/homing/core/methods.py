@@ -25,7 +25,7 @@ from homing.core.schemas import Validator, errors_of, prepare
 from homing.core.specs import CallInfo, IdempotencySpec, MappingError, MethodSpec, Problem, ProviderSpec
 from homing.core.traps import is_closed, properties, undeclared
 from homing.core.values import Report
-from homing.errors import Outcome, ParamError
+from homing.errors import Outcome, ParamError, failure
 
 ATTEMPTS_MAX: Final = 3
 """Of a call that goes to workers of a service."""
@@ -146,6 +146,14 @@ class Method:
         assert self._answers is not None
         assert self._found is not None
         return self._answers.found(response, self._found)
+
+
+def invalid_params(errors: tuple[ParamError, ...]) -> Outcome:
+    """The answer to params in which `validate` found these: asking again is no use, and nothing was executed."""
+    message = f"{len(errors)} things are wrong with the params; `errors` lists them."
+    if len(errors) == 1:
+        message = f"{errors[0].path or 'params'}: {errors[0].message}"
+    return failure("invalid_params", message, executed="no", errors=errors, again=False)
 
 
 def check_provider(spec: ProviderSpec) -> list[Problem]:

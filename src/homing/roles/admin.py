@@ -6,15 +6,19 @@ import msgspec
 
 from homing.edges import rpc
 from homing.edges.http import Exchange, Listener, ListenerLimits
-from homing.roles.gateway import Gateway
 from homing.telemetry import METRICS_CONTENT_TYPE, Metrics
+
+READY = "ready"
 
 
 class Admin:
-    """`/livez`: the loop turns. `/readyz`: not draining; a provider's outage does not flip it. `?verbose` says more. `/metrics`."""
+    """`/livez`: the loop turns. `/readyz`: whether to send anybody here. `?verbose` says more. `/metrics`.
 
-    def __init__(self, gateway: Gateway, metrics: Metrics, verbose: Callable[[], dict[str, object]]) -> None:
-        self._gateway = gateway
+    `state` is "ready", or in a few words why not. A provider's outage is no reason, nor a broker's: all would turn at once.
+    """
+
+    def __init__(self, state: Callable[[], str], metrics: Metrics, verbose: Callable[[], dict[str, object]]) -> None:
+        self._state = state
         self._metrics = metrics
         self._verbose = verbose
         self.listener = Listener(self.answer, ListenerLimits(body_bytes_max=4096), refusal=rpc.refusal)
@@ -33,10 +37,8 @@ class Admin:
         self._say(exchange, 200, "alive")
 
     def _readyz(self, exchange: Exchange) -> None:
-        if self._gateway.ready:
-            self._say(exchange, 200, "ready")
-        else:
-            self._say(exchange, 503, "draining")
+        state = self._state()
+        self._say(exchange, 200 if state == READY else 503, state)
 
     def _say(self, exchange: Exchange, status: int, word: str) -> None:
         if "verbose" in exchange.query.split("&"):

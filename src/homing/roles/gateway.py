@@ -15,13 +15,14 @@ import msgspec
 from homing.core import jsonrpc
 from homing.core.calls import Calls
 from homing.core.limits import Gcra
-from homing.core.machine import Abandoned, Action, Draining, DrainTimedOut, Event, Settle, Submitted
-from homing.core.messages import GATEWAY_BYTES
-from homing.core.methods import Method
+from homing.core.machine import Abandoned, Action, Draining, DrainTimedOut, Event, Learn, Settle, Submitted
+from homing.core.messages import GATEWAY_BYTES, MethodOffer
+from homing.core.methods import Method, invalid_params
 from homing.edges import rpc
 from homing.edges.auth import Principal, Principals
 from homing.edges.http import Exchange
-from homing.errors import Outcome, ParamError, failure
+from homing.errors import Outcome, failure
+from homing.roles.lessons import Lessons
 from homing.telemetry import Log, Metrics
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -142,7 +143,8 @@ class Gateway:
         log: Log,
         metrics: Metrics,
     ) -> None:
-        self._methods = methods
+        self._configured = methods
+        self._methods = methods  # the learnt ones among them
         self._principals = principals
         self._limits = limits
         self._log = log
@@ -153,6 +155,7 @@ class Gateway:
         self._usages: dict[str, _Usage] = {}
         self._open: dict[bytes, _Open] = {}
         self._emptied: asyncio.Event | None = None
+        self._lessons = Lessons(configured=methods.keys(), log=log)
         self.draining = False
         self.ready = True  # readiness turns red before calls are refused, so that balancers see it in time
 
@@ -261,7 +264,7 @@ class Gateway:
             return failure("invalid_params", f"{name} needs an idempotency key: send Idempotency-Key or meta.idempotency_key.")
         params, errors = method.validate(call.params)
         if errors:
-            return failure("invalid_params", _first(errors), errors=errors)
+            return invalid_params(errors)
         now = time.monotonic()
         refusal = self._over_limit(usage, now)
         if refusal is not None:
@@ -354,8 +357,10 @@ class Gateway:
     # settle
 
     def act(self, action: Action) -> None:
-        """What the machine wants done, but for messages: answer a call."""
+        """What the machine wants done, but for messages: answer a call, or learn what workers offer."""
         if type(action) is not Settle:
+            if type(action) is Learn:
+                self._learn(action.methods)
             return
         call = self._open.pop(action.call_id)
         if self._emptied is not None and not self._open:
@@ -436,6 +441,22 @@ class Gateway:
             self._emptied = asyncio.Event()
             await self._emptied.wait()
 
+    # learn
+
+    @property
+    def learnt(self) -> list[str]:
+        """The methods that nobody configured, and workers offer."""
+        return sorted(self._methods.keys() - self._configured.keys())
+
+    def _learn(self, offers: Sequence[MethodOffer]) -> None:
+        """From now on these methods are there beside the configured ones, and no others."""
+        known = self.learnt
+        self._methods = {**self._lessons.take(offers), **self._configured}
+        for usage in self._usages.values():
+            usage.methods.clear()  # what was looked up may be gone, or another by now
+        if (learnt := self.learnt) != known:
+            self._log.event("learnt", f"Workers offer {', '.join(learnt) or 'no methods of their own'}.", methods=len(learnt))
+
     def _new_call_id(self) -> bytes:
         """Ours and 64 bits of the system's randomness, which is drawn a page at a time: a system call costs as much as a method."""
         start = self._drawn
@@ -460,9 +481,3 @@ _OK = Outcome(reason="ok", executed="unknown")
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1])) for pattern in patterns)
-
-
-def _first(errors: Sequence[ParamError]) -> str:
-    if len(errors) > 1:
-        return f"{len(errors)} things are wrong with the params; `errors` lists them."
-    return f"{errors[0].path or 'params'}: {errors[0].message}"

@@ -66,7 +66,7 @@ class Process:
         )
         self.hands = Hands(methods, self._remotes, fault=self._fault, soon=self._loop.call_soon)
         self.listener = Listener(self.gateway.answer, _listener_limits(config), refusal=rpc.refusal)
-        self.admin = Admin(self.gateway, self.metrics, self._verbose)
+        self.admin = Admin(lambda: "ready" if self.gateway.ready else "draining", self.metrics, self._verbose)
         self._station = Memory()
         self._driver = Driver(self._station, self._loop)
         self.stopping = asyncio.Event()

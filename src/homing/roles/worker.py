@@ -8,7 +8,7 @@ import msgspec
 from homing.core import jsonrpc
 from homing.core.exchange import ExchangeFailed, ExchangeResult, HttpRequest, HttpResponse
 from homing.core.machine import Action, Event, Finished, Prepare, Prepared, Start, Stop
-from homing.core.methods import Method
+from homing.core.methods import Method, invalid_params
 from homing.core.specs import CallInfo, MappingError
 from homing.edges.credentials import Credentials
 from homing.edges.provider import Provider, Running
@@ -31,7 +31,11 @@ class Remote(msgspec.Struct, frozen=True):
 
 
 class Hands:
-    """Does what the worker's machine asks for. `feed` takes the events that come of it."""
+    """Does what the worker's machine asks for. `feed` takes the events that come of it.
+
+    `trusted` is the head of the ids of calls whose params this process has validated itself, as their gateway; None: all are. What
+    comes from elsewhere may have met no gateway, and is validated before anything is sent.
+    """
 
     feed: Callable[[Event], None]
 
@@ -42,7 +46,9 @@ class Hands:
         *,
         fault: Callable[[str, BaseException], None],
         soon: Callable[[Callable[[], None]], object],
+        trusted: bytes | None = None,
     ) -> None:
+        self.trusted = trusted
         self.methods = methods
         self.remotes = remotes
         self.running: dict[tuple[bytes, int], _Asking] = {}
@@ -90,6 +96,12 @@ class _Asking:
         start, remote = self._start, self._remote
         self._hands.running[start.call_id, start.number] = self
         try:
+            if self._hands.trusted is not None and not start.call_id.startswith(self._hands.trusted):
+                invalid = self._invalid(start)
+                if invalid is not None:
+                    self._later(invalid)
+                    return
+                start = self._start
             request = None if start.lookup else self._method.render_untouched(start.body)
             if request is None:
                 request = self._render(start)
@@ -102,6 +114,21 @@ class _Asking:
         except Exception as error:
             self._hands.fault(start.method, error)
             self._later(failure("internal_error", "The request could not be made.", executed="no", again=False))
+
+    def _invalid(self, start: Start) -> Outcome | None:
+        """What is wrong with the params; if nothing, they are from now on what was validated, and an object."""
+        try:
+            params, text = jsonrpc.read_params(start.body)
+        except ValueError as error:
+            return failure("invalid_params", str(error), executed="no", again=False)
+        valid, errors = self._method.validate(params)
+        if errors:
+            return invalid_params(errors)
+        if valid is not params:
+            text = jsonrpc.encode_value(valid)
+        if text != start.body:
+            self._start = msgspec.structs.replace(start, body=text)
+        return None
 
     def _render(self, start: Start) -> HttpRequest:
         """The request, made from all that it depends on."""
