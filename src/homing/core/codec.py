@@ -230,16 +230,16 @@ def _unwanted_body(message: object) -> WireError:
 
 def _explained(error: Exception) -> WireError:
     """Which kind of junk it was that msgspec refused."""
-    detail = str(error)[:DETAIL_CHARACTERS_MAX]
+    said, _, where = str(error).rpartition(" - at ")  # said may quote what was found, at any length
     kind: WireErrorKind = "header"
     if isinstance(error, msgspec.ValidationError):
-        if detail.endswith("`$[0]`"):
+        if where == "`$[0]`":
             kind = "type"
-        elif "`$[" in detail or "of at least length" in detail:
+        elif said or "of at least length" in where:
             kind = "field"
     elif isinstance(error, UnicodeDecodeError):
         kind = "field"
-    return WireError(kind, detail)
+    return WireError(kind, f"{said[:DETAIL_CHARACTERS_MAX]} at {where}" if said else where)
 
 
 def _scrubbed_pair(message: Message) -> tuple[bytes, bytes]:
