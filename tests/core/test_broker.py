@@ -97,10 +97,11 @@ def consistent(broker: Broker) -> None:
         assert broker.held_by(life) == sum(one == life for one, _ in held)
 
 
-def broker(*, heartbeat_s: float = 0.0, **limits) -> Playbook[Broker]:
+def broker(*, heartbeat_s: float = 0.0, frame_bytes_max: int = 1_000_000, **limits) -> Playbook[Broker]:
     """A broker that knows one gateway."""
-    play = Playbook(Broker(BROKER_LIFE, BrokerLimits(**limits), heartbeat_s=heartbeat_s), check=consistent)
-    play.gets(G, Hello(GATEWAY)).says_nothing()
+    machine = Broker(BROKER_LIFE, BrokerLimits(**limits), heartbeat_s=heartbeat_s, frame_bytes_max=frame_bytes_max)
+    play = Playbook(machine, check=consistent)
+    play.gets(G, Hello(GATEWAY)).says(*([Send(G, like(Heartbeat))] if heartbeat_s else []))
     return play
 
 
@@ -741,13 +742,24 @@ def beat(life: bytes = ONE, **fields: Any) -> Heartbeat:
     return Heartbeat(**(given | fields))
 
 
-def beating(credit: int = 1) -> Playbook[Broker]:
+def beating(credit: int = 1, **fields: Any) -> Playbook[Broker]:
     """Gateway, worker and broker know each other's lives, and have counted one message from each of the two."""
-    play = broker(heartbeat_s=1.0)
-    play.gets(W1, ready(acme=credit)).says_nothing()
-    play.gets(G, beat(GATEWAY, sent=1)).says(Send(G, like(Heartbeat)))
-    play.gets(W1, beat(sent=1, in_flight=())).says(Send(W1, like(Heartbeat)))
+    play = broker(heartbeat_s=1.0, **fields)
+    play.gets(W1, ready(acme=credit)).says(Send(W1, like(Heartbeat)))
     return play
+
+
+@pytest.mark.parametrize(("peer", "greeting"), [(G2, Hello(OTHER_GATEWAY)), (W2, Ready(TWO, {}, 0))], ids=["hello", "ready"])
+def test_whoever_introduces_itself_is_told_at_once_who_is_here(peer: bytes, greeting: Hello | Ready) -> None:
+    play = broker(heartbeat_s=1.0, frame_bytes_max=4096)
+    expected = Heartbeat(life=BROKER_LIFE, peer_life=greeting.life, sent=0, received=1, frame_bytes_max=4096)
+    play.gets(peer, greeting).says(Send(peer, expected))
+
+
+def test_who_takes_the_broker_for_an_earlier_life_is_told_better() -> None:
+    play = beating()
+    play.gets(G, Hello(GATEWAY, b"broker-before!!!")).says(Send(G, like(Heartbeat, life=BROKER_LIFE, peer_life=GATEWAY)))
+    play.gets(W1, Ready(ONE, {"acme": 1}, 0, (), b"broker-before!!!")).says(Send(W1, like(Heartbeat, life=BROKER_LIFE)))
 
 
 def test_a_heartbeat_of_nobody_known_is_asked_who_it_is() -> None:
@@ -761,8 +773,8 @@ def test_a_heartbeat_of_another_life_is_asked_who_it_is() -> None:
 def test_every_peer_is_sent_heartbeats() -> None:
     said = beating().passes(1.0)
     said.says(
-        Send(G, Heartbeat(life=BROKER_LIFE, peer_life=GATEWAY, sent=0, received=1)),
-        Send(W1, Heartbeat(life=BROKER_LIFE, peer_life=ONE, sent=0, received=1)),
+        Send(G, like(Heartbeat, life=BROKER_LIFE, peer_life=GATEWAY, sent=0, received=1)),
+        Send(W1, like(Heartbeat, life=BROKER_LIFE, peer_life=ONE, sent=0, received=1)),
     )
 
 
@@ -790,9 +802,9 @@ def test_a_copy_on_its_way_is_not_freed() -> None:
 def test_each_copy_on_its_way_is_known_by_its_own_place() -> None:
     """Two copies left in one turn; the worker had got the first, and finished it, when it spoke."""
     play = beating(credit=2)
-    play.gets(W1, Ready(ONE, {}, 0)).says_nothing()
+    play.gets(W1, Ready(ONE, {}, 0)).whatever()
     play.gets(G, request(A), request(B)).says_nothing()
-    play.gets(W1, ready(acme=2)).says(Send(W1, request(A)), Send(W1, request(B)))
+    play.gets(W1, ready(acme=2)).says(Send(W1, like(Heartbeat)), Send(W1, request(A)), Send(W1, request(B)))
     play.gets(W1, beat(sent=3, received=1, in_flight=(A,))).says_nothing()
     assert play.machine.held_by(ONE) == 2
     play.gets(W1, beat(sent=3, received=2, in_flight=(A,))).says(Send(W1, request(B)))
@@ -810,19 +822,15 @@ def test_after_a_blink_the_link_counts_anew() -> None:
     play.gets(G, request(A)).whatever()
     play.gets(G, request(B)).whatever()
     play.hears(PeerLost(W1)).says_nothing()
-    play.gets(W1, ready(acme=2)).says_nothing()
-    play.gets(W1, beat(peer_life=b"", sent=1, received=0, in_flight=(A,))).says(
-        Send(W1, request(B)), Send(W1, like(Heartbeat, sent=1))
-    )
+    play.gets(W1, ready(acme=2)).says(Send(W1, like(Heartbeat, sent=0)))
+    play.gets(W1, beat(peer_life=b"", sent=1, received=0, in_flight=(A,))).says(Send(W1, request(B)))
 
 
 def test_a_life_that_moved_counts_anew() -> None:
     play = beating()
     play.gets(G, request(A)).whatever()
-    play.gets(W2, ready()).says_nothing()
-    play.gets(W2, beat(peer_life=b"", sent=1, received=0, in_flight=())).says(
-        Send(W2, request(A)), Send(W2, like(Heartbeat, sent=1))
-    )
+    play.gets(W2, ready()).says(Send(W2, like(Heartbeat, sent=0)))
+    play.gets(W2, beat(peer_life=b"", sent=1, received=0, in_flight=())).says(Send(W2, request(A)))
 
 
 def test_strays_count_against_credit() -> None:

@@ -56,9 +56,9 @@ def consistent(calls: Calls) -> None:
 
 
 def gateway(*, brokers: tuple[bytes, ...] = (BROKER,), heartbeat_s: float = 0.0) -> Playbook[Calls]:
-    play = Playbook(Calls(GATEWAY, heartbeat_s=heartbeat_s), check=consistent)
+    play = Playbook(Calls(GATEWAY, heartbeat_s=heartbeat_s, frame_bytes_max=4096), check=consistent)
     for broker in brokers:
-        play.hears(PeerFound(broker)).says(Send(broker, Hello(GATEWAY)))
+        play.hears(PeerFound(broker)).says(Send(broker, Hello(GATEWAY, b"", 4096 if heartbeat_s else 0)))
     return play
 
 
@@ -701,9 +701,36 @@ def beat(life: bytes = BROKER_LIFE, **fields: Any) -> Heartbeat:
 def beating() -> Playbook[Calls]:
     """Gateway and broker know each other's lives; one call is queued."""
     play = gateway(heartbeat_s=1.0)
-    play.gets(BROKER, beat()).says(Send(BROKER, Hello(GATEWAY)))
+    play.gets(BROKER, beat()).says_nothing()
     play.hears(submitted(A)).says(Send(BROKER, request(A)))
     return play
+
+
+def test_a_broker_is_to_be_had_once_it_has_said_who_it_is() -> None:
+    play = gateway(heartbeat_s=1.0)
+    play.hears(submitted(A)).says_nothing()
+    play.gets(BROKER, beat()).says(Send(BROKER, request(A)))
+
+
+def test_a_broker_that_does_not_know_the_gateway_is_told_who_it_is() -> None:
+    play = gateway(heartbeat_s=1.0)
+    play.hears(submitted(A)).says_nothing()
+    play.gets(BROKER, beat(peer_life=b"")).says(Send(BROKER, Hello(GATEWAY, BROKER_LIFE, 4096)), Send(BROKER, request(A)))
+
+
+def test_a_broker_that_is_gone_is_not_to_be_had_whatever_still_comes_of_it() -> None:
+    play = gateway(heartbeat_s=1.0)
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.gets(BROKER, beat()).says_nothing()
+    play.gets(BROKER, Disconnect()).says_nothing()
+    play.hears(submitted(A)).says_nothing()
+
+
+def test_a_broker_found_again_is_given_what_it_had() -> None:
+    play = beating()
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.hears(PeerFound(BROKER)).says(Send(BROKER, like(Hello, peer_life=b"")))
+    play.gets(BROKER, beat()).says(Send(BROKER, request(A)))
 
 
 def test_a_quiet_heartbeat_changes_nothing() -> None:
@@ -716,14 +743,16 @@ def test_a_gap_makes_the_gateway_submit_again_what_it_has_not_granted() -> None:
 
 
 def test_a_broker_with_a_new_life_is_told_everything_again() -> None:
-    beating().gets(BROKER, beat(b"broker-reborn!!!", peer_life=b"")).says(Send(BROKER, Hello(GATEWAY)), Send(BROKER, request(A)))
+    beating().gets(BROKER, beat(b"broker-reborn!!!", peer_life=b"")).says(
+        Send(BROKER, Hello(GATEWAY, b"broker-reborn!!!", 4096)), Send(BROKER, request(A))
+    )
 
 
 def test_the_gateway_sends_heartbeats_with_what_it_has_sent_and_received() -> None:
     play = beating()
     play.gets(BROKER, Claim(A, ONE, 1)).whatever()
     said = play.passes(1.0).one(Heartbeat)
-    assert said == Heartbeat(life=GATEWAY, peer_life=BROKER_LIFE, sent=4, received=1)
+    assert said == Heartbeat(life=GATEWAY, peer_life=BROKER_LIFE, sent=3, received=1, frame_bytes_max=4096)
 
 
 def test_deadlines_and_heartbeats_share_one_clock() -> None:
@@ -737,7 +766,18 @@ def test_deadlines_and_heartbeats_share_one_clock() -> None:
 
 # Every state answers every event
 
-PHASES = ("unknown", "draining", "brokerless", "queued", "granted", "abandoned", "in doubt", "in doubt and granted", "settled")
+PHASES = (
+    "unheard",
+    "unknown",
+    "draining",
+    "brokerless",
+    "queued",
+    "granted",
+    "abandoned",
+    "in doubt",
+    "in doubt and granted",
+    "settled",
+)
 CLAIMS = [(ONE, 1), (ONE, 2), (TWO, 1)]
 EVERY_EVENT: list[Event] = [
     submitted(A),
@@ -775,9 +815,11 @@ EVERY_EVENT: list[Event] = [
 
 def in_phase(phase: str, heartbeat_s: float) -> Playbook[Calls]:
     play = gateway(heartbeat_s=heartbeat_s, brokers=() if phase == "brokerless" else (BROKER,))
+    if phase not in ("unheard", "brokerless"):
+        play.gets(BROKER, beat()).whatever()
     if phase == "draining":
         play.hears(Draining()).whatever()
-    if phase not in ("unknown", "draining"):
+    if phase not in ("unheard", "unknown", "draining"):
         play.hears(submitted(A, effect="keyed")).whatever()
     if phase in ("granted", "abandoned", "in doubt", "in doubt and granted", "settled"):
         play.gets(BROKER, Claim(A, ONE, 1)).whatever()

@@ -78,6 +78,7 @@ def test_a_call_whose_last_moment_has_come_is_not_submitted_again() -> None:
 def test_a_broker_that_asks_for_every_message_is_told_everything_once_and_once_more_but_not_every_time() -> None:
     play = Playbook(Calls(GATEWAY, heartbeat_s=1.0))
     play.hears(PeerFound(BROKER)).whatever()
+    play.gets(BROKER, Heartbeat(life=BROKER_LIFE, peer_life=GATEWAY, sent=0, received=1)).says_nothing()
     play.hears(submitted(A), submitted(B)).whatever()
     said = play.gets(BROKER, Disconnect(), Disconnect(), Disconnect())
     assert len(said.all(Hello)) == 1
@@ -152,7 +153,9 @@ def test_what_was_on_its_way_when_a_connection_broke_is_dispatched_again() -> No
     play.gets(W1, Ready(ONE, {"acme": 1}, 1000)).whatever()
     play.gets(G, request(A)).says(Send(W1, request(A)))
     play.hears(PeerLost(W1)).says_nothing()
-    play.gets(W1, Ready(ONE, {"acme": 1}, 1000)).says_nothing()  # the same life is back, and both links count anew
+    play.gets(W1, Ready(ONE, {"acme": 1}, 1000)).says(
+        Send(W1, like(Heartbeat))
+    )  # the same life is back, and both links count anew
     beat = Heartbeat(life=ONE, peer_life=BROKER_LIFE, sent=1, received=0, in_flight=())
     play.gets(W1, beat).says_among_others(Send(W1, like(Request, call_id=A)))
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy
+from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due
 from homing.core.limits import Rate
-from tests.core.people import BROKER, request
+from homing.core.machine import Finished
+from tests.core.people import BROKER, A, lost, request, unreachable
 
 
 def test_a_provider_without_a_rate_has_none() -> None:
@@ -46,3 +47,25 @@ def test_a_copy_in_hand_has_nothing_yet_but_its_deadline() -> None:
     assert held.granted_at is None
     assert held.attempts == ()
     assert held.final is None
+
+
+def test_an_exchange_counts_the_attempts_of_earlier_dispatches_too() -> None:
+    held = Held(request(attempts=1), BROKER, MethodPolicy(provider="acme"), Asked(ProviderPolicy()), 10.0, 10.0, number=3)
+    held.granted_at, held.started_at = 1.0, 1.5
+    held.attempted(Finished(A, 3, unreachable(), "its id"), 2.0)
+    (attempt,) = held.attempts
+    assert (attempt.started_ms, attempt.duration_ms, attempt.reason) == (500, 500, "provider_unreachable")
+    assert attempt.provider_request_id == "its id"
+    assert held.joined == unreachable()
+    held.attempted(Finished(A, 3, lost()), 2.5)
+    assert held.joined == lost()
+    start = held.start(9.0, "deadline_exceeded", lookup=True)
+    assert (start.number, start.attempt, start.deadline, start.late, start.lookup) == (3, 4, 9.0, "deadline_exceeded", True)
+
+
+def test_what_is_due_is_taken_out_the_earliest_first() -> None:
+    instants = {b"one": 1.0, b"two": 2.0, b"three": 3.0}
+    assert due(instants, 0.5) == []
+    assert due(instants, 2.0) == [b"one", b"two"]
+    assert instants == {b"three": 3.0}
+    assert due(instants, 9.0) == [b"three"]

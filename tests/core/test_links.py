@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from homing.core.links import INTRODUCE_EVERY_S, Heard, Links
+import pytest
+
+from homing.core.links import FRAME_BYTES_MAX, INTRODUCE_EVERY_S, Heard, Links
 from homing.core.machine import Action, Send, Settle
-from homing.core.messages import Cancel, Heartbeat, Hello, Message
+from homing.core.messages import Cancel, Heartbeat, Hello, Message, Ready
 from homing.errors import Outcome
 
 HERE, THERE, REBORN = b"life-of-this-one", b"life-of-that-one", b"life-after-death"
@@ -21,8 +23,15 @@ def acquainted() -> Links:
     """Both have heard of each other, nothing was sent yet."""
     links = Links(HERE, 1.0)
     links.open(PEER, 0.0)
-    assert links.heard(PEER, beat(), 0.0) == Heard(stranger=True, gap=False)
-    assert links.heard(PEER, beat(), 0.0) == Heard(stranger=False, gap=False)
+    assert links.heard(PEER, beat()) == Heard(stranger=False, gap=False)
+    return links
+
+
+def opened() -> Links:
+    """Two peers of an engine that never loses."""
+    links = Links(HERE, 0.0)
+    links.open(PEER, 0.0)
+    links.open(ANOTHER, 0.0)
     return links
 
 
@@ -37,63 +46,127 @@ def says(links: Links, *messages: Message) -> list[Action]:
     return actions
 
 
-def test_the_first_heartbeat_introduces_a_stranger() -> None:
+def test_the_first_heartbeat_of_one_who_does_not_know_us_introduces_a_stranger() -> None:
     links = Links(HERE, 1.0)
-    assert links.heard(PEER, beat(peer_life=b""), 0.0) == Heard(stranger=True, gap=False)
-    assert links.heard(PEER, beat(peer_life=b""), 0.0) == Heard(stranger=False, gap=False)
+    links.open(PEER, 0.0)
+    assert links.heard(PEER, beat(peer_life=b"")) == Heard(stranger=True, gap=False)
+    assert links.heard(PEER, beat(peer_life=b"")) == Heard(stranger=False, gap=False)
 
 
 def test_a_new_life_is_a_stranger_who_has_received_nothing() -> None:
     links = acquainted()
     says(links, A_MESSAGE)
-    assert links.heard(PEER, beat(life=REBORN, peer_life=b""), 0.0).stranger
+    assert links.heard(PEER, beat(life=REBORN, peer_life=b"")).stranger
     assert said(links).sent == 0
 
 
 def test_who_takes_us_for_somebody_else_is_a_stranger() -> None:
     links = acquainted()
-    assert links.heard(PEER, beat(peer_life=REBORN), 0.0).stranger
-    assert not links.heard(PEER, beat(), 0.0).stranger
+    assert links.heard(PEER, beat(peer_life=REBORN)).stranger
+    assert not links.heard(PEER, beat()).stranger
+
+
+def test_who_knows_us_is_no_stranger_though_it_is_heard_for_the_first_time() -> None:
+    links = Links(HERE, 1.0)
+    links.open(PEER, 0.0)
+    assert links.heard(PEER, beat()) == Heard(stranger=False, gap=False)
+    assert links.life_of(PEER) == THERE
+
+
+def test_of_a_peer_that_is_not_there_nothing_is_known_or_counted() -> None:
+    links = Links(HERE, 1.0)
+    links.count_received(PEER, A_MESSAGE)
+    links.greeted(PEER, A_MESSAGE)
+    assert links.heard(PEER, beat(sent=7, gap=True)) == Heard(stranger=False, gap=False)
+    assert links.life_of(PEER) == b""
+    assert not links.introduces(PEER, 0.0)
+    assert not links.peers
+
+
+# Greetings
+
+
+@pytest.mark.parametrize("greeting", [Hello(THERE, HERE, 4096), Ready(THERE, {}, 0, (), HERE, 4096)], ids=["hello", "ready"])
+def test_a_greeting_says_who_it_is_and_how_large_a_frame_it_reads(greeting: Hello | Ready) -> None:
+    links = Links(HERE, 1.0)
+    link = links.open(PEER, 0.0)
+    links.greeted(PEER, greeting)
+    assert (links.life_of(PEER), link.frame_bytes_max) == (THERE, 4096)
+    assert not links.heard(PEER, beat()).stranger
+
+
+def test_a_greeting_of_a_new_life_begins_anew() -> None:
+    links = acquainted()
+    says(links, A_MESSAGE, A_MESSAGE)
+    links.count_received(PEER, A_MESSAGE)
+    links.count_received(PEER, Hello(REBORN))
+    links.greeted(PEER, Hello(REBORN))
+    assert said(links).sent == 0
+    assert links.heard(PEER, beat(life=REBORN, sent=1)) == Heard(stranger=False, gap=False)
+
+
+def test_a_greeting_said_again_changes_no_count() -> None:
+    links = acquainted()
+    says(links, A_MESSAGE)
+    links.count_received(PEER, A_MESSAGE)
+    links.greeted(PEER, A_MESSAGE)
+    assert (said(links).sent, said(links).received) == (1, 1)
+
+
+def test_a_heartbeat_says_how_large_a_frame_is_read_here() -> None:
+    links = Links(HERE, 1.0, 1000)
+    links.open(PEER, 0.0)
+    assert said(links).frame_bytes_max == 1000
+    links.heard(PEER, beat(frame_bytes_max=500))
+    assert links.peers[PEER].frame_bytes_max == 500
+
+
+def test_an_engine_that_never_loses_announces_no_limit() -> None:
+    assert Links(HERE, 0.0, 1000).frame_bytes_max == 0
+
+
+# Counting
 
 
 def test_a_message_that_did_not_arrive_is_a_gap_told_once() -> None:
     links = acquainted()
-    links.count_received(PEER, A_MESSAGE, 0.0)
-    assert links.heard(PEER, beat(sent=2), 0.0).gap
-    assert not links.heard(PEER, beat(sent=2), 0.0).gap
+    links.count_received(PEER, A_MESSAGE)
+    assert links.heard(PEER, beat(sent=2)).gap
+    assert not links.heard(PEER, beat(sent=2)).gap
 
 
 def test_what_arrived_is_no_gap() -> None:
     links = acquainted()
-    links.count_received(PEER, A_MESSAGE, 0.0)
-    links.count_received(PEER, A_MESSAGE, 0.0)
-    assert not links.heard(PEER, beat(sent=2), 0.0).gap
+    links.count_received(PEER, A_MESSAGE)
+    links.count_received(PEER, A_MESSAGE)
+    assert not links.heard(PEER, beat(sent=2)).gap
 
 
 def test_heartbeats_are_not_counted() -> None:
     links = acquainted()
-    links.count_received(PEER, beat(), 0.0)
+    links.count_received(PEER, beat())
     says(links, beat())
-    assert not links.heard(PEER, beat(), 0.0).gap
+    assert not links.heard(PEER, beat()).gap
     assert said(links).sent == 0
 
 
 def test_a_gap_here_is_said_there_with_the_next_heartbeat_only() -> None:
     links = acquainted()
-    links.heard(PEER, beat(sent=1), 0.0)
+    links.heard(PEER, beat(sent=1))
     assert said(links).gap
     assert not said(links).gap
 
 
 def test_a_gap_there_is_heard_here() -> None:
-    assert acquainted().heard(PEER, beat(gap=True), 0.0).gap
+    assert acquainted().heard(PEER, beat(gap=True)).gap
 
 
 def test_a_heartbeat_says_both_lives_and_both_counts() -> None:
     links = acquainted()
-    links.count_received(PEER, A_MESSAGE, 0.0)
+    links.count_received(PEER, A_MESSAGE)
     says(links, A_MESSAGE, A_MESSAGE)
-    assert said(links, (b"call",)) == beat(life=HERE, peer_life=THERE, sent=2, received=1, in_flight=(b"call",))
+    expected = beat(life=HERE, peer_life=THERE, sent=2, received=1, in_flight=(b"call",), frame_bytes_max=FRAME_BYTES_MAX)
+    assert said(links, (b"call",)) == expected
 
 
 def test_a_heartbeat_counts_what_leaves_before_it_in_the_same_turn() -> None:
@@ -125,6 +198,17 @@ def test_every_peer_gets_a_heartbeat_an_interval() -> None:
     assert links.next_deadline() == 7.0
 
 
+def test_a_round_of_heartbeats_says_how_late_it_is() -> None:
+    links = Links(HERE, 1.0)
+    links.open(PEER, 0.0)
+    assert links.beats_due(1.0) == [PEER]
+    assert said(links).lag_ms == 0
+    assert links.beats_due(2.25) == [PEER]
+    assert said(links).lag_ms == 250
+    assert links.beats_due(3.25) == [PEER]
+    assert said(links).lag_ms == 0
+
+
 def test_who_has_no_peer_has_no_heartbeat() -> None:
     links = Links(HERE, 1.0)
     links.open(PEER, 0.0)
@@ -145,7 +229,7 @@ def test_an_engine_that_never_loses_wants_no_heartbeats() -> None:
 
 
 def test_who_is_asked_once_introduces_itself_at_once() -> None:
-    links = Links(HERE, 0.0)
+    links = opened()
     assert links.introduces(PEER, 0.0)
     assert links.next_deadline() is None
     assert links.introduces(PEER, INTRODUCE_EVERY_S)
@@ -153,7 +237,7 @@ def test_who_is_asked_once_introduces_itself_at_once() -> None:
 
 
 def test_who_is_asked_again_soon_owes_one_introduction_however_often_it_was_asked() -> None:
-    links = Links(HERE, 0.0)
+    links = opened()
     assert links.introduces(PEER, 0.0)
     assert not any(links.introduces(PEER, 0.1) for _ in range(100))
     assert links.next_deadline() == INTRODUCE_EVERY_S
@@ -164,7 +248,7 @@ def test_who_is_asked_again_soon_owes_one_introduction_however_often_it_was_aske
 
 
 def test_each_peer_is_owed_its_own() -> None:
-    links = Links(HERE, 0.0)
+    links = opened()
     assert links.introduces(PEER, 0.0)
     assert links.introduces(ANOTHER, 0.1)
     assert not links.introduces(ANOTHER, 0.15)
@@ -183,11 +267,12 @@ def test_heartbeats_and_introductions_share_one_clock() -> None:
 
 
 def test_a_peer_that_is_gone_is_owed_nothing() -> None:
-    links = Links(HERE, 0.0)
+    links = opened()
     links.introduces(PEER, 0.0)
     links.introduces(PEER, 0.0)
     links.close(PEER)
     assert links.next_deadline() is None
+    links.open(PEER, 0.1)
     assert links.introduces(PEER, 0.1)
 
 
@@ -203,9 +288,9 @@ def test_two_sides_that_lose_nothing_never_hear_of_a_gap() -> None:
         ]
         here.count_sent(actions)
         for action in actions:
-            there.count_received(PEER, action.message, 0.0)
+            there.count_received(PEER, action.message)
             if isinstance(action.message, Heartbeat):
-                heard = there.heard(PEER, action.message, 0.0)
+                heard = there.heard(PEER, action.message)
                 assert not heard.gap
-                assert heard.stranger is (turn < 2)
+                assert heard.stranger is (turn < 1)
         here, there = there, here

@@ -35,6 +35,7 @@ from homing.core.messages import (
     Hello,
     Lost,
     LostSeen,
+    MethodOffer,
     Ready,
     Reject,
     Release,
@@ -99,9 +100,10 @@ def worker(
     heartbeat_s: float = 0.0,
     brokers: tuple[bytes, ...] = (BROKER,),
     outcomes_held_bytes_max: int = 1000,
+    offers: tuple[MethodOffer, ...] = (),
     **policy,
 ) -> Playbook[Worker]:
-    """A worker for one provider, two methods and, if asked for, two services."""
+    """A worker for one provider, two methods and, if asked for, two services. Its brokers have said who they are."""
     machine = Worker(
         ONE,
         services=services or {"acme": 8},
@@ -114,11 +116,20 @@ def worker(
         random=lambda: 0.5,
         heartbeat_s=heartbeat_s,
         outcomes_held_bytes_max=outcomes_held_bytes_max,
+        offers=offers,
+        frame_bytes_max=100_000,
     )
     play = Playbook(machine, check=consistent)
     for broker in brokers:
-        play.hears(PeerFound(broker)).says(Send(broker, Ready(ONE, services or {"acme": 8}, int(heartbeat_s * 1000))))
+        play.hears(PeerFound(broker)).says_among_others(Send(broker, like(Ready, interval_ms=int(heartbeat_s * 1000))))
+        if heartbeat_s:
+            play.gets(broker, beat()).says_nothing()
     return play
+
+
+def beat(life: bytes = BROKER_LIFE, **fields: Any) -> Heartbeat:
+    given: dict[str, Any] = {"life": life, "peer_life": ONE, "sent": 0, "received": 0}
+    return Heartbeat(**(given | fields))
 
 
 def claiming(call: bytes = A, *, effect: Effect = "once", asked: dict | None = None, **fields) -> Playbook[Worker]:
@@ -163,8 +174,9 @@ def test_claims_are_numbered_within_a_life() -> None:
     play.gets(BROKER, request(A), request(B)).says(Send(BROKER, Claim(A, ONE, 1)), Send(BROKER, Claim(B, ONE, 2)))
 
 
-def test_a_method_the_worker_does_not_know_is_fine_elsewhere() -> None:
-    worker().gets(BROKER, request(A, method="acme.unheard")).says(Send(BROKER, Reject(A, "again")))
+def test_a_method_the_worker_does_not_know_is_refused() -> None:
+    refused = Reject(A, "refused", "method_not_found", "No worker of service 'acme' knows method 'acme.unheard'.")
+    worker().gets(BROKER, request(A, method="acme.unheard")).says(Send(BROKER, refused))
 
 
 def test_a_copy_that_comes_twice_is_one_copy() -> None:
@@ -934,7 +946,7 @@ def test_without_a_broker_a_claim_waits_and_is_said_to_the_next_one() -> None:
 def test_a_claim_goes_on_through_another_broker() -> None:
     play = worker(brokers=(BROKER, BACKUP))
     play.gets(BROKER, request(A)).says(Send(BROKER, Claim(A, ONE, 1)))
-    play.hears(PeerLost(BROKER)).says_nothing()
+    play.hears(PeerLost(BROKER)).says(Send(BACKUP, like(Ready)))
     play.passes(0.3).says(Send(BACKUP, Claim(A, ONE, 1)))
 
 
@@ -978,44 +990,86 @@ def test_a_copy_answers_to_the_broker_it_came_from_last() -> None:
 # Heartbeats
 
 
-def beat(life: bytes = BROKER_LIFE, **fields: Any) -> Heartbeat:
-    given: dict[str, Any] = {"life": life, "peer_life": ONE, "sent": 0, "received": 0}
-    return Heartbeat(**(given | fields))
-
-
 def test_a_heartbeat_lists_what_is_in_flight_and_not_what_is_finished() -> None:
     play = running(call=A, heartbeat_s=1.0, in_flight_max=2)
     play.gets(BROKER, request(B), request(C)).whatever()
     play.hears(Finished(A, 1, OK)).whatever()
     said = play.passes(1.0)
-    assert said.one(Heartbeat) == Heartbeat(life=ONE, peer_life=b"", sent=len(said.actions) - 1 + 5, received=4, in_flight=(B, C))
+    expected = {"life": ONE, "peer_life": BROKER_LIFE, "sent": len(said.actions) - 1 + 5, "received": 4, "in_flight": (B, C)}
+    assert said.one(Heartbeat) == like(Heartbeat, **expected)
+
+
+def listed(play: Playbook[Worker]) -> dict[bytes, tuple[bytes, ...] | None]:
+    """What the next heartbeats list, by broker."""
+    said: list[Any] = play.passes(1.0).all(Send)
+    return {action.peer: action.message.in_flight for action in said if isinstance(action.message, Heartbeat)}
 
 
 def test_a_heartbeat_lists_to_each_broker_what_came_from_it() -> None:
     play = claiming(call=A, heartbeat_s=1.0, brokers=(BROKER, BACKUP))
     play.gets(BACKUP, request(B)).whatever()
-    said: list[Any] = play.passes(1.0).all(Send)
-    beats = {action.peer: action.message.in_flight for action in said if isinstance(action.message, Heartbeat)}
-    assert beats == {BROKER: (A,), BACKUP: (B,)}
+    assert listed(play) == {BROKER: (A,), BACKUP: (B,)}
+
+
+def test_what_came_from_a_broker_that_is_gone_is_listed_to_the_first_that_is_there() -> None:
+    """So that somebody can say that it is lost, if this life is."""
+    play = running(call=A, heartbeat_s=1.0, brokers=(b"third", BROKER, BACKUP))
+    play.hears(PeerLost(b"third")).whatever()
+    play.hears(PeerLost(BROKER)).whatever()
+    assert listed(play) == {BACKUP: (A,)}
+    play.hears(PeerFound(BROKER)).says_among_others(Send(BROKER, like(Heartbeat, in_flight=(A,))))
+    play.gets(BROKER, beat()).whatever()
+    assert listed(play) == {BROKER: (A,), BACKUP: ()}
+
+
+def test_a_heartbeat_says_how_late_it_is() -> None:
+    play = claiming(heartbeat_s=1.0)
+    assert play.at(1.25).hears(Tick()).one(Heartbeat).lag_ms == 250
 
 
 def test_a_quiet_heartbeat_changes_nothing() -> None:
     play = claiming(heartbeat_s=1.0)
-    play.gets(BROKER, beat(sent=1)).whatever()
     play.gets(BROKER, beat(sent=1)).says_nothing()
 
 
 def test_a_gap_makes_the_worker_repeat_its_claims() -> None:
     play = claiming(heartbeat_s=1.0)
-    play.gets(BROKER, beat(sent=1)).says(Send(BROKER, like(Ready)), Send(BROKER, Claim(A, ONE, 1)))
     play.gets(BROKER, beat(sent=4)).says(Send(BROKER, Claim(A, ONE, 1)))
     play.gets(BROKER, beat(sent=4, gap=True)).says(Send(BROKER, Claim(A, ONE, 1)))
 
 
 def test_a_broker_with_a_new_life_is_told_everything_again() -> None:
     play = claiming(heartbeat_s=1.0)
-    play.gets(BROKER, beat(sent=1)).whatever()
-    play.gets(BROKER, beat(b"broker-reborn!!!")).says(Send(BROKER, like(Ready)), Send(BROKER, Claim(A, ONE, 1)))
+    play.gets(BROKER, beat(b"broker-reborn!!!")).says(
+        Send(BROKER, like(Ready, peer_life=b"broker-reborn!!!")), Send(BROKER, Claim(A, ONE, 1))
+    )
+
+
+def test_a_broker_that_does_not_know_the_worker_is_told_everything_again() -> None:
+    play = claiming(heartbeat_s=1.0)
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.hears(PeerFound(BROKER)).says(Send(BROKER, like(Ready)), Send(BROKER, like(Heartbeat, in_flight=(A,))))
+    play.gets(BROKER, beat(peer_life=b"")).says(Send(BROKER, like(Ready)), Send(BROKER, Claim(A, ONE, 1)))
+
+
+def test_a_broker_is_told_claims_and_outcomes_once_it_has_said_who_it_is() -> None:
+    play = running(call=A, heartbeat_s=1.0)
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.hears(Finished(A, 1, OK)).says_nothing()
+    play.hears(PeerFound(BACKUP)).says(Send(BACKUP, like(Ready)), Send(BACKUP, like(Heartbeat, in_flight=())))
+    play.gets(BACKUP, beat()).says(Send(BACKUP, like(Final, call_id=A)))
+
+
+def test_a_broker_that_gives_a_call_has_spoken_too() -> None:
+    play = worker(brokers=(), heartbeat_s=1.0)
+    play.hears(PeerFound(BROKER)).whatever()
+    play.gets(BROKER, request(A)).says(Send(BROKER, Claim(A, ONE, 1)))
+
+
+def test_what_comes_from_a_broker_that_is_gone_does_not_bring_it_back() -> None:
+    play = worker(heartbeat_s=1.0)
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.gets(BROKER, beat(), Disconnect(), request(A)).says_nothing()
 
 
 # Every state answers every event
@@ -1145,5 +1199,5 @@ def test_every_state_answers_every_event(phase: str, heartbeat_s: float) -> None
         assert (play.machine.in_flight("acme"), play.machine.in_flight("bank")) == (0, 0)
         assert not any((play.machine._finished, play.machine._claiming, len(play.machine._timers)))
         for peer in (BROKER, BACKUP):
-            play.hears(PeerLost(peer)).says_nothing()
+            play.hears(PeerLost(peer)).whatever()
         assert play.machine.next_deadline() is None

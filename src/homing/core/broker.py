@@ -4,11 +4,12 @@ Per service it is bounded, fair between principals, and gives a call only to a w
 counter: `call_id -> worker's life`, so a message that comes twice or late changes nothing.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from homing.core.links import Links
+from homing.core.links import FRAME_BYTES_MAX, Links
 from homing.core.machine import (
     Action,
     Deadlines,
@@ -19,7 +20,6 @@ from homing.core.machine import (
     Received,
     Send,
     Tick,
-    margin_s,
 )
 from homing.core.messages import (
     GATEWAY_BYTES,
@@ -39,27 +39,37 @@ from homing.core.messages import (
     Request,
     Settled,
 )
+from homing.core.permits import Permit
 from homing.core.queues import Copy, Offering, Service
+from homing.core.refusals import BrokerLimits, no_worker, queue_full, refusal
 
 GONE_AFTER_S = 0.5  # a connection that blinked comes back within this
 LOST_EVERY_S = 0.5
-SOON_MS = 100  # when to come again to a broker that cannot say
 MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
 
 
-class BrokerLimits(msgspec.Struct, frozen=True):
-    """Everything that can grow: calls queued per service, bytes of params held in all, and how long nobody may offer a service."""
-
-    queue_length_max: int = 10_000
-    held_bytes_max: int = 512 * 1024 * 1024
-    no_worker_after_s: float = 5.0
+__all__ = ["Broker", "BrokerLimits"]
 
 
 class Broker:
-    """Events: Received, PeerLost, Tick. Actions: Send. Everything else a broker knows, its peers tell it."""
+    """Events: Received, PeerFound, PeerLost, Tick. Actions: Send. Everything else a broker knows, its peers tell it.
 
-    def __init__(self, life: Life, limits: BrokerLimits, *, heartbeat_s: float = 0.0) -> None:
+    `permits` says what each user may do, whoever is not in it may do nothing, and who has no key is user "". None: anybody anything.
+    `counts` says how often what was refused.
+    """
+
+    def __init__(
+        self,
+        life: Life,
+        limits: BrokerLimits,
+        *,
+        heartbeat_s: float = 0.0,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        permits: Mapping[str, Permit] | None = None,
+    ) -> None:
         self.life = life
+        self.counts: Counter[str] = Counter()
+        self._permits = permits
         self.limits = limits
         self.held_bytes = 0
         self._services: dict[str, Service] = {}
@@ -73,7 +83,7 @@ class Broker:
         self._patience: Deadlines[str] = Deadlines()  # of services that nobody offers
         self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
         self._repeat: Deadlines[int] = Deadlines()  # LOST
-        self._links = Links(life, heartbeat_s)
+        self._links = Links(life, heartbeat_s, frame_bytes_max)
         self._counting = heartbeat_s > 0
         self._began_at: float | None = None
         self._on_message: dict[type, Callable[..., list[Action]]] = {
@@ -100,7 +110,8 @@ class Broker:
         if type(event) is Received:
             message = event.message
             if self._counting:
-                self._links.count_received(event.peer, message, now)
+                self._links.open(event.peer, now)
+                self._links.count_received(event.peer, message)
             act = self._on_message.get(type(message))
             actions = act(event.peer, message, now) if act is not None else []
         elif type(event) is Tick:
@@ -150,7 +161,14 @@ class Broker:
         self._gateway_at[peer] = head
         self._gateways[head] = peer
         self._gone.pop(head, None)
-        return []
+        return self._greet(peer, hello)
+
+    def _greet(self, peer: Peer, greeting: Hello | Ready) -> list[Action]:
+        """Both sides know at once who the other is, and how large a frame it reads."""
+        if not self._counting:
+            return []
+        self._links.greeted(peer, greeting)
+        return [self._links.beat(peer)]
 
     def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
         if self._gateway_at.get(peer) != request.call_id[:GATEWAY_BYTES]:
@@ -161,9 +179,9 @@ class Broker:
         copy = Copy(request, now + request.remaining_ms / 1000)
         worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
         if worker is None or self.held_bytes + len(request.body) > self.limits.held_bytes_max:
-            refusal = self._refusal(service, copy, now)
-            if refusal is not None:
-                return [Send(peer, refusal)]
+            why = self._refusal(service, copy, now)
+            if why is not None:
+                return [Send(peer, why)]
         self._copies[request.call_id] = copy
         self.held_bytes += len(request.body)
         if worker is not None:
@@ -179,32 +197,7 @@ class Broker:
         return service
 
     def _refusal(self, service: Service, copy: Copy, now: float) -> Reject | None:
-        """Why a call cannot be held, or finds no free slot and cannot be queued: the promise is to say so now, not at the deadline."""
-        call_id, limits = copy.request.call_id, self.limits
-        if self.held_bytes + len(copy.request.body) > limits.held_bytes_max:
-            message = "The broker holds as many bytes of params as it may."
-            return Reject(call_id, "refused", "overloaded", message, SOON_MS, "broker.held_bytes_max")
-        if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
-            return self._no_worker(call_id, service)
-        slots = service.slots()
-        wait_s = service.mean_s * service.length / slots if slots else 0.0
-        soon_ms = max(SOON_MS, int(wait_s * 1000))
-        if service.length >= limits.queue_length_max:
-            return self._queue_full(call_id, service, soon_ms)
-        remaining_s = copy.request.remaining_ms / 1000
-        if wait_s and wait_s >= remaining_s - margin_s(remaining_s):
-            message = f"Service {service.name!r} is busy: this call would wait {wait_s:.1f} s and has {remaining_s:.1f} s."
-            return Reject(call_id, "refused", "overloaded", message, soon_ms, "deadline")
-        return None
-
-    def _queue_full(self, call_id: bytes, service: Service, soon_ms: int) -> Reject:
-        message = f"The queue of service {service.name!r} is full."
-        return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.queue_length_max")
-
-    def _no_worker(self, call_id: bytes, service: Service) -> Reject:
-        waited_s = self.limits.no_worker_after_s
-        message = f"Nobody has offered service {service.name!r} for {waited_s:g} s."
-        return Reject(call_id, "refused", "no_worker", message, int(waited_s * 1000) or 1000, "broker.no_worker_after")
+        return refusal(service, copy, self.limits, self.held_bytes, now)
 
     def _cancelled(self, peer: Peer, cancel: Cancel, now: float) -> list[Action]:
         copy = self._copies.get(cancel.call_id)
@@ -252,7 +245,7 @@ class Broker:
         worker.gone = False
         self._gone.pop(ready.life, None)
         self._offer(worker, ready.services, now)
-        return actions + self._dispatch_to(worker.life, now)
+        return actions + self._greet(peer, ready) + self._dispatch_to(worker.life, now)
 
     def _offer(self, worker: Offering, services: dict[str, int], now: float) -> None:
         for name in worker.services.keys() - services.keys():
@@ -314,13 +307,14 @@ class Broker:
             self._forget(copy)
             return self._dispatch(service, now)
         copy.refused_by |= {worker.life}
-        if reject.kind == "refused" and self._idle_worker(service, copy) is None:
+        others = reject.reason == "method_not_found" and service.workers.keys() - copy.refused_by  # they may know it
+        if reject.kind == "refused" and not others and self._idle_worker(service, copy) is None:
             self._forget(copy)
             return [*self._to_gateway(reject), *self._dispatch(service, now)]
         return self._requeue(copy, now)
 
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
-        heard = self._links.heard(peer, beat, now)
+        heard = self._links.heard(peer, beat)
         worker = self._worker_at.get(peer)
         if (worker is None and peer not in self._gateway_at) or (worker is not None and worker.life != beat.life):
             return [Send(peer, Disconnect())]
@@ -402,7 +396,7 @@ class Broker:
         service = self._services[copy.request.service]
         if service.length >= self.limits.queue_length_max and self._idle_worker(service, copy) is None:
             self._forget(copy)
-            return self._to_gateway(self._queue_full(copy.request.call_id, service, SOON_MS))
+            return self._to_gateway(queue_full(copy.request.call_id, service))
         self._queue(service, copy, now, first=True)
         return self._dispatch(service, now)
 
@@ -456,7 +450,7 @@ class Broker:
             for line in list(service.lines.values()):
                 for copy in list(line):
                     self._forget(copy)
-                    actions += self._to_gateway(self._no_worker(copy.request.call_id, service))
+                    actions += self._to_gateway(no_worker(copy.request.call_id, service, self.limits))
         for life in self._gone.pop_due(now):
             worker = self._workers.get(life)
             if worker is not None:

@@ -4,13 +4,14 @@ A call is ungranted, held by one claim, or free again after an attempt that is u
 table has settled, and every claim for it is denied; that is why a settled `no` stays true whatever copies lie in some queue.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from functools import reduce
 from typing import TypeAlias
 
 import msgspec
 
-from homing.core.links import Links
+from homing.core.links import FRAME_BYTES_MAX, Links
 from homing.core.machine import (
     Abandoned,
     Action,
@@ -86,15 +87,17 @@ class Calls:
     """Events: Submitted, Abandoned, Received, PeerFound, PeerLost, Tick, Draining, DrainTimedOut. Actions: Send, Settle.
 
     `life` is this gateway's; the first 8 bytes of each call_id are its head. `heartbeat_s` 0 is for an engine that never loses.
+    `counts` says how often what was refused.
     """
 
-    def __init__(self, life: Life, *, heartbeat_s: float = 0.0) -> None:
+    def __init__(self, life: Life, *, heartbeat_s: float = 0.0, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self.life = life
+        self.counts: Counter[str] = Counter()
         self._calls: dict[bytes, _Call] = {}
         self._deadlines: Deadlines[bytes] = Deadlines()
-        self._links = Links(life, heartbeat_s)
+        self._links = Links(life, heartbeat_s, frame_bytes_max)
         self._counting = heartbeat_s > 0
-        self._brokers: dict[Peer, int] = {}  # how many unsettled calls each was given last
+        self._brokers: dict[Peer, int] = {}  # those to be had, and how many unsettled calls each was given last
         self._draining = False
         self._on_event: dict[type, Callable[..., list[Action]]] = {
             Submitted: self._submitted,
@@ -120,7 +123,7 @@ class Calls:
         if type(event) is Received:
             message = event.message
             if self._counting:
-                self._links.count_received(event.peer, message, now)
+                self._links.count_received(event.peer, message)
             act = self._on_message.get(type(message))
             actions = act(event.peer, message, now) if act is not None else []
         else:
@@ -322,9 +325,11 @@ class Calls:
         return actions
 
     def _peer_found(self, event: PeerFound, now: float) -> list[Action]:
-        self._brokers.setdefault(event.peer, 0)
+        """Where messages are counted, a broker is to be had once it has said who it is and how large a frame it reads."""
         self._links.open(event.peer, now)
-        return [Send(event.peer, Hello(self.life)), *self._resubmit_all(event.peer, now)]
+        if not self._counting:
+            self._brokers.setdefault(event.peer, 0)
+        return self._introduce(event.peer, now)
 
     def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
         self._brokers.pop(event.peer, None)
@@ -335,17 +340,23 @@ class Calls:
         return self._resubmit_all(event.peer, now)
 
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
-        heard = self._links.heard(peer, beat, now)
-        actions: list[Action] = [Send(peer, Hello(self.life))] if heard.stranger else []
-        if heard.stranger or heard.gap:
+        heard = self._links.heard(peer, beat)
+        found = peer in self._links.peers and peer not in self._brokers
+        if found:
+            self._brokers[peer] = 0
+        actions: list[Action] = [self._hello(peer)] if heard.stranger else []
+        if found or heard.stranger or heard.gap:
             actions += self._resubmit_all(peer, now)
         return actions
+
+    def _hello(self, peer: Peer) -> Send:
+        return Send(peer, Hello(self.life, self._links.life_of(peer), self._links.frame_bytes_max))
 
     def _asked_who(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
         return self._introduce(peer, now) if self._links.introduces(peer, now) else []
 
     def _introduce(self, peer: Peer, now: float) -> list[Action]:
-        return [Send(peer, Hello(self.life)), *self._resubmit_all(peer, now)]
+        return [self._hello(peer), *self._resubmit_all(peer, now)]
 
     def _resubmit_all(self, peer: Peer, now: float) -> list[Action]:
         """Everything ungranted that this broker had, or that no broker has."""

@@ -6,9 +6,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from homing.core.limits import Breaker, BreakerPolicy, Gcra, Rate, RetryBudget
-from homing.core.machine import Peer
+from homing.core.machine import Finished, Peer, Start
 from homing.core.messages import Final, Request
-from homing.errors import Attempt, Outcome
+from homing.errors import Attempt, Outcome, join
 
 Phase: TypeAlias = Literal["slot", "rate", "token", "claiming", "running", "pausing", "looking", "finished"]
 
@@ -70,3 +70,50 @@ class Held(msgspec.Struct, gc=False):
     attempts: tuple[Attempt, ...] = ()
     joined: Outcome | None = None
     final: Final | None = None
+
+    def start(self, deadline: float, late: str, *, lookup: bool = False) -> Start:
+        """The exchange of the present number."""
+        request = self.request
+        return Start(
+            call_id=request.call_id,
+            number=self.number,
+            attempt=request.attempts + len(self.attempts) + 1,
+            method=request.method,
+            provider=self.method.provider,
+            effect=request.effect,
+            principal=request.principal,
+            key=request.key,
+            body=request.body,
+            deadline=deadline,
+            late=late,
+            lookup=lookup,
+        )
+
+    def attempted(self, event: Finished, now: float) -> None:
+        """An exchange has ended: one more attempt to tell of."""
+        assert self.granted_at is not None, "it ran"
+        outcome = event.outcome
+        self.attempts += (
+            Attempt(
+                provider=self.method.provider,
+                started_ms=round((self.started_at - self.granted_at) * 1000),
+                duration_ms=round((now - self.started_at) * 1000),
+                reason=outcome.reason,
+                executed=outcome.executed,
+                status=outcome.status,
+                provider_request_id=event.provider_request_id,
+            ),
+        )
+        self.joined = outcome if self.joined is None else join(self.joined, outcome, self.request.effect)
+
+
+def due(instants: dict[bytes, float], now: float) -> list[bytes]:
+    """Take out what is due. The earliest stand first, for each was put there a fixed time before."""
+    calls: list[bytes] = []
+    for call_id, instant in instants.items():
+        if instant > now:
+            break
+        calls.append(call_id)
+    for call_id in calls:
+        del instants[call_id]
+    return calls

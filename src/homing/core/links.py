@@ -1,15 +1,17 @@
 """Counting on a link that loses without telling.
 
 A ZeroMQ DEALER took 900 sends while its broker restarted, and none arrived. So both sides count what they sent and what they got, and
-say so in their heartbeats: a difference is a gap, and a life that is not the one known is a peer that has forgotten everything.
+say so in their heartbeats: a difference is a gap, and a life that is not the one known is a peer that has forgotten everything. HELLO
+and READY introduce: each is answered with a heartbeat, so that both sides know early who the other is and how large a frame it reads.
 """
 
 import msgspec
 
 from homing.core.machine import Action, Peer, Send
-from homing.core.messages import Heartbeat, Message
+from homing.core.messages import Heartbeat, Hello, Message, Ready
 
 INTRODUCE_EVERY_S = 0.2
+FRAME_BYTES_MAX = 16 * 1024 * 1024  # where nobody says otherwise
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -20,27 +22,33 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Link:
-    """One peer as this side sees it."""
+    """One peer as this side sees it. `frame_bytes_max` is the largest frame it reads, 0 as long as it has announced none."""
 
-    __slots__ = ("gap", "life", "received", "sent")
+    __slots__ = ("frame_bytes_max", "gap", "life", "received", "sent")
 
     def __init__(self) -> None:
         self.life = b""
+        self.frame_bytes_max = 0
         self.sent = 0
         self.received = 0
         self.gap = False
 
 
 class Links:
-    """Every peer of one machine, and when the next round of heartbeats is due. `interval_s` 0: the engine never loses, count nothing."""
+    """Every peer of one machine, and when the next round of heartbeats is due. `interval_s` 0: the engine never loses, count nothing.
 
-    __slots__ = ("_beat_at", "_introduced", "_owed", "interval_s", "life", "peers")
+    `frame_bytes_max` is what is announced to others. Of peers that were never opened, or closed, nothing is counted.
+    """
 
-    def __init__(self, life: bytes, interval_s: float) -> None:
+    __slots__ = ("_beat_at", "_introduced", "_lag_s", "_owed", "frame_bytes_max", "interval_s", "life", "peers")
+
+    def __init__(self, life: bytes, interval_s: float, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self.life = life
         self.interval_s = interval_s
+        self.frame_bytes_max = frame_bytes_max if interval_s else 0  # an engine that never loses reads anything
         self.peers: dict[Peer, Link] = {}
         self._beat_at: float | None = None
+        self._lag_s = 0.0  # how late the latest round of heartbeats was
         self._introduced: dict[Peer, float] = {}  # who asked for it, and from when on it may be done again
         self._owed: dict[Peer, float] = {}
 
@@ -61,10 +69,16 @@ class Links:
         if not self.peers:
             self._beat_at = None
 
-    def count_received(self, peer: Peer, message: Message, now: float) -> None:
+    def life_of(self, peer: Peer) -> bytes:
+        """The peer's life as it is known here, b"" as long as it is not."""
+        link = self.peers.get(peer)
+        return link.life if link is not None else b""
+
+    def count_received(self, peer: Peer, message: Message) -> None:
         """Every message but a heartbeat counts."""
-        if not isinstance(message, Heartbeat):
-            self.open(peer, now).received += 1
+        link = self.peers.get(peer)
+        if link is not None and not isinstance(message, Heartbeat):
+            link.received += 1
 
     def count_sent(self, actions: list[Action]) -> None:
         """Count what is about to leave, in its order; each heartbeat says what left before it in the same turn too."""
@@ -79,17 +93,33 @@ class Links:
             else:
                 link.sent += 1
 
-    def heard(self, peer: Peer, beat: Heartbeat, now: float) -> Heard:
+    def greeted(self, peer: Peer, greeting: Hello | Ready) -> None:
+        """The peer says who it is. One that takes us for an earlier life learns better from the heartbeat it is answered with."""
+        link = self.peers.get(peer)
+        if link is not None:
+            if link.life and link.life != greeting.life:
+                link.received = 1  # this one: it has begun anew
+            self._meets(link, greeting)
+
+    def heard(self, peer: Peer, beat: Heartbeat) -> Heard:
         """Compare the peer's count with ours, and take its over: a gap is told once."""
-        link = self.open(peer, now)
-        stranger = link.life != beat.life or beat.peer_life not in (b"", self.life)
-        if link.life and link.life != beat.life:
-            link.sent = 0
-        link.life = beat.life
+        link = self.peers.get(peer)
+        if link is None:
+            return Heard(False, False)
+        stranger = self._meets(link, beat)
         lost_here = link.received != beat.sent
         link.received = beat.sent
         link.gap = link.gap or lost_here
         return Heard(stranger, lost_here or beat.gap)
+
+    def _meets(self, link: Link, said: Hello | Ready | Heartbeat) -> bool:
+        """Take over who the peer is, and say whether it is a stranger. One that we did not know and that knows us is none."""
+        before, link.life = link.life, said.life
+        link.frame_bytes_max = said.frame_bytes_max
+        if before and before != said.life:
+            link.sent = 0
+            return True
+        return said.peer_life != self.life and (not before or said.peer_life != b"")
 
     def introduces(self, peer: Peer, now: float) -> bool:
         """Whether to introduce oneself, and say everything again, to a peer that asks for it.
@@ -97,6 +127,8 @@ class Links:
         A broker that has just started asks once for every message it gets. To answer each with all one has would be a storm that
         grows with the square of the calls, so what is asked again soon is owed, and done once when the time has come.
         """
+        if peer not in self.peers:
+            return False
         again_at = self._introduced.get(peer)
         if again_at is not None and now < again_at:
             self._owed[peer] = again_at
@@ -116,6 +148,7 @@ class Links:
         """Whom to send a heartbeat now."""
         if self._beat_at is None or now < self._beat_at:
             return []
+        self._lag_s = now - self._beat_at
         self._beat_at = now + self.interval_s
         return list(self.peers)
 
@@ -132,6 +165,8 @@ class Links:
                 received=link.received,
                 gap=gap,
                 in_flight=in_flight,
+                lag_ms=round(self._lag_s * 1000),
+                frame_bytes_max=self.frame_bytes_max,
             ),
         )
 

@@ -4,12 +4,13 @@ Slot, rate token, breaker and access token come before the claim, so that a gran
 nothing of a call has happened; from the grant on it ends in exactly one FINAL.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import msgspec
 
-from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy
-from homing.core.links import Links
+from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due
+from homing.core.links import FRAME_BYTES_MAX, Links
 from homing.core.machine import (
     Action,
     Deadlines,
@@ -25,7 +26,6 @@ from homing.core.machine import (
     Prepared,
     Received,
     Send,
-    Start,
     Stop,
     Tick,
     margin_s,
@@ -39,6 +39,7 @@ from homing.core.messages import (
     Grant,
     Heartbeat,
     Message,
+    MethodOffer,
     Ready,
     Reject,
     Release,
@@ -46,7 +47,7 @@ from homing.core.messages import (
     Settled,
 )
 from homing.core.retries import circuit_open, in_doubt, pause_s, rate_limited, record
-from homing.errors import Attempt, Outcome, failure, join
+from homing.errors import Outcome, failure, join
 
 CLAIM_EVERY_S = 0.3
 GIVE_UP_AFTER_S = 2.0
@@ -58,7 +59,8 @@ MEAN_WEIGHT = 0.1  # of the newest duration in a method's running mean
 class Worker:
     """Events: Received, Prepared, Finished, PeerFound, PeerLost, Tick, Draining, DrainTimedOut. Actions: Send, Prepare, Start, Stop.
 
-    `random` gives numbers in [0, 1) for the back-off's jitter. `services` says how many calls of each service it takes at once.
+    `random` gives numbers in [0, 1) for the back-off's jitter. `services` says how many calls of each service it takes at once, from
+    all its brokers together; `offers` are the methods that gateways learn of it. `counts` says how often what was refused.
     """
 
     def __init__(
@@ -71,8 +73,12 @@ class Worker:
         random: Callable[[], float],
         heartbeat_s: float = 0.0,
         outcomes_held_bytes_max: int = 256 * 1024 * 1024,
+        offers: tuple[MethodOffer, ...] = (),
+        frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
         self.life = life
+        self.counts: Counter[str] = Counter()
+        self._offers = offers
         self.outcomes_held_bytes = 0
         self._outcomes_held_bytes_max = outcomes_held_bytes_max
         self._services = dict(services)
@@ -86,7 +92,7 @@ class Worker:
         self._means_s: dict[str, float] = {}
         self._timers: Deadlines[bytes] = Deadlines()  # of what waits, pauses or runs
         self._claiming: dict[bytes, float] = {}  # when to claim again, the earliest first
-        self._links = Links(life, heartbeat_s)
+        self._links = Links(life, heartbeat_s, frame_bytes_max)
         self._counting = heartbeat_s > 0
         self._brokers: dict[Peer, None] = {}
         self._draining = False
@@ -121,7 +127,7 @@ class Worker:
         if type(event) is Received:
             message = event.message
             if self._counting:
-                self._links.count_received(event.peer, message, now)
+                self._links.count_received(event.peer, message)
             act = self._on_message.get(type(message))
             actions = act(event.peer, message, now) if act is not None else []
         else:
@@ -154,13 +160,17 @@ class Worker:
     # Before the claim: slot, rate token, access token, breaker
 
     def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
+        self._meet(peer)
         held = self._held.get(request.call_id)
         if held is not None:
             held.broker = peer
             return self._say_again(held, now) if held.phase == "finished" else []
-        method = self._methods.get(request.method)
-        if method is None or self._draining:
+        if self._draining:
             return [Send(peer, Reject(request.call_id, "again"))]
+        method = self._methods.get(request.method)
+        if method is None:
+            message = f"No worker of service {request.service!r} knows method {request.method!r}."
+            return [Send(peer, Reject(request.call_id, "refused", "method_not_found", message))]
         deadline = now + request.remaining_ms / 1000
         provider = self._providers[method.provider]
         held = self._held[request.call_id] = Held(request, peer, method, provider, deadline, deadline)
@@ -294,24 +304,7 @@ class Worker:
         bound_s = held.provider.policy.attempt_timeout_s
         if bound_s is not None and now + bound_s < deadline:
             deadline, late = now + bound_s, "provider_timeout"
-        return [self._start_of(held, deadline, late)]
-
-    def _start_of(self, held: Held, deadline: float, late: str, *, lookup: bool = False) -> Start:
-        request = held.request
-        return Start(
-            call_id=request.call_id,
-            number=held.number,
-            attempt=request.attempts + len(held.attempts) + 1,
-            method=request.method,
-            provider=held.method.provider,
-            effect=request.effect,
-            principal=request.principal,
-            key=request.key,
-            body=request.body,
-            deadline=deadline,
-            late=late,
-            lookup=lookup,
-        )
+        return [held.start(deadline, late)]
 
     def _exchanged(self, event: Finished, now: float) -> list[Action]:
         held = self._held.get(event.call_id)
@@ -330,19 +323,7 @@ class Worker:
             taken_s = now - held.started_at
             mean_s = self._means_s.get(method)
             self._means_s[method] = taken_s if mean_s is None else mean_s + (taken_s - mean_s) * MEAN_WEIGHT
-        assert held.granted_at is not None, "it runs"
-        held.attempts += (
-            Attempt(
-                provider=held.method.provider,
-                started_ms=round((held.started_at - held.granted_at) * 1000),
-                duration_ms=round((now - held.started_at) * 1000),
-                reason=outcome.reason,
-                executed=outcome.executed,
-                status=outcome.status,
-                provider_request_id=event.provider_request_id,
-            ),
-        )
-        held.joined = outcome if held.joined is None else join(held.joined, outcome, held.request.effect)
+        held.attempted(event, now)
         if outcome.reason == "ok" or self._ending:
             return self._finish(held, now)
         wait_s = pause_s(held, outcome, self._means_s.get(method, 0.0), self._random, now)
@@ -362,7 +343,7 @@ class Worker:
             self._timers.pop(held.request.call_id, None)
             held.phase = "looking"
             held.number += 1
-            return [self._start_of(held, held.deadline, "deadline_exceeded", lookup=True)]
+            return [held.start(held.deadline, "deadline_exceeded", lookup=True)]
         return self._finish(held, now)
 
     # The outcome, held until it is seen
@@ -460,9 +441,9 @@ class Worker:
             held = self._held.get(call_id)  # an earlier one of this round may have ended it
             if held is not None:
                 actions += self._on_timer[held.phase](held, now)
-        for call_id in _due(self._claiming, now):
+        for call_id in due(self._claiming, now):
             actions += self._claim_again(self._held[call_id], now)
-        for call_id in _due(self._finished, now):
+        for call_id in due(self._finished, now):
             actions += self._say_again(self._held[call_id], now)
         while self._given_up and next(iter(self._given_up.values()))[1] <= now:
             del self._given_up[next(iter(self._given_up))]
@@ -471,35 +452,67 @@ class Worker:
         return actions + [self._links.beat(peer, self._in_flight(peer)) for peer in self._links.beats_due(now)]
 
     def _in_flight(self, broker: Peer) -> tuple[bytes, ...]:
-        """What counts against the credit this broker was given."""
-        return tuple(call_id for call_id, held in self._held.items() if held.phase != "finished" and held.broker == broker)
+        """What counts against the credit this broker was given: what came from it, or, for the first, from one that is gone."""
+        first = next(iter(self._links.peers)) == broker
+        return tuple(
+            call_id
+            for call_id, held in self._held.items()
+            if held.phase != "finished" and (held.broker == broker or (first and held.broker not in self._links.peers))
+        )
 
     def _ready(self, peer: Peer) -> Send:
-        interval_ms = int(self._links.interval_s * 1000)
-        return Send(peer, Ready(self.life, {} if self._draining else self._services, interval_ms))
+        links = self._links
+        services, offers = ({}, ()) if self._draining else (self._share(peer), self._offers)
+        interval_ms = int(links.interval_s * 1000)
+        return Send(peer, Ready(self.life, services, interval_ms, offers, links.life_of(peer), links.frame_bytes_max))
+
+    def _share(self, broker: Peer) -> dict[str, int]:
+        """This broker's part of the credit: no more comes from all of them together than the worker takes."""
+        brokers = list(self._links.peers)
+        count, place = len(brokers), brokers.index(broker)
+        return {name: max(1, credit // count + (place < credit % count)) for name, credit in self._services.items()}
 
     def _peer_found(self, event: PeerFound, now: float) -> list[Action]:
-        self._brokers[event.peer] = None
+        """Where messages are counted, a broker is told more than READY once it has said who it is and how large a frame it reads."""
+        known = event.peer in self._links.peers
         self._links.open(event.peer, now)
-        return self._introduce(event.peer, now)
+        if not self._counting:
+            self._brokers[event.peer] = None
+        return [*self._introduce(event.peer, now), *([] if known else self._shares_changed(event.peer))]
 
     def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
+        known = event.peer in self._links.peers
         self._brokers.pop(event.peer, None)
         self._links.close(event.peer)
-        return []
+        return self._shares_changed(event.peer) if known else []
+
+    def _shares_changed(self, but: Peer) -> list[Action]:
+        return [] if self._draining else [self._ready(peer) for peer in self._links.peers if peer != but]
 
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
-        heard = self._links.heard(peer, beat, now)
+        heard = self._links.heard(peer, beat)
+        found = self._meet(peer)
         actions: list[Action] = [self._ready(peer)] if heard.stranger else []
-        if heard.stranger or heard.gap:
+        if found or heard.stranger or heard.gap:
             actions += self._repeat(peer, now)
         return actions
+
+    def _meet(self, peer: Peer) -> bool:
+        """A broker that is connected and speaks is one to send to from now on. Whether it is new."""
+        if peer in self._brokers or peer not in self._links.peers:
+            return False
+        self._brokers[peer] = None
+        return True
 
     def _asked_who(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
         return self._introduce(peer, now) if self._links.introduces(peer, now) else []
 
     def _introduce(self, peer: Peer, now: float) -> list[Action]:
-        return [self._ready(peer), *self._repeat(peer, now)]
+        """READY, with what is in flight: of calls that the broker never gave, or forgot, it must know if this life is lost."""
+        actions: list[Action] = [self._ready(peer)]
+        if self._counting:
+            actions.append(self._links.beat(peer, self._in_flight(peer)))
+        return actions + self._repeat(peer, now) if peer in self._brokers else actions
 
     def _repeat(self, peer: Peer, now: float) -> list[Action]:
         """Claims, releases and outcomes again: whatever was lost on the way, these are what others wait for."""
@@ -517,7 +530,7 @@ class Worker:
 
     def _drain(self, event: Draining, now: float) -> list[Action]:
         self._draining = True
-        actions: list[Action] = [self._ready(peer) for peer in self._brokers]
+        actions: list[Action] = [self._ready(peer) for peer in self._links.peers]
         for held in sorted(self._held.values(), key=lambda held: held.has_slot):  # so that a slot given back is for nobody
             if held.phase == "claiming":
                 actions += self._give_up(held, now)
@@ -534,15 +547,3 @@ class Worker:
             elif held.phase != "finished":
                 actions += self._finish(held, now)
         return actions
-
-
-def _due(instants: dict[bytes, float], now: float) -> list[bytes]:
-    """Take out what is due. The earliest stand first, for each was put there a fixed time before."""
-    due: list[bytes] = []
-    for call_id, instant in instants.items():
-        if instant > now:
-            break
-        due.append(call_id)
-    for call_id in due:
-        del instants[call_id]
-    return due

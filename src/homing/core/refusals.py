@@ -1,0 +1,50 @@
+"""Why a broker does not take a call: the promise is to say so at once, not at the deadline."""
+
+import msgspec
+
+from homing.core.machine import margin_s
+from homing.core.messages import Reject
+from homing.core.queues import Copy, Service
+
+SOON_MS = 100  # when to come again to a broker that cannot say
+
+
+class BrokerLimits(msgspec.Struct, frozen=True):
+    """Everything that can grow: calls queued per service, bytes of params held in all, and how long nobody may offer a service."""
+
+    queue_length_max: int = 10_000
+    held_bytes_max: int = 512 * 1024 * 1024
+    no_worker_after_s: float = 5.0
+
+
+def refusal(service: Service, copy: Copy, limits: BrokerLimits, held_bytes: int, now: float) -> Reject | None:
+    """Why a call cannot be held, or finds no free slot and cannot be queued. None: it may wait."""
+    call_id = copy.request.call_id
+    if held_bytes + len(copy.request.body) > limits.held_bytes_max:
+        message = "The broker holds as many bytes of params as it may."
+        return Reject(call_id, "refused", "overloaded", message, SOON_MS, "broker.held_bytes_max")
+    if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
+        return no_worker(call_id, service, limits)
+    slots = service.slots()
+    wait_s = service.mean_s * service.length / slots if slots else 0.0
+    soon_ms = max(SOON_MS, int(wait_s * 1000))
+    if service.length >= limits.queue_length_max:
+        return queue_full(call_id, service, soon_ms)
+    remaining_s = copy.request.remaining_ms / 1000
+    if wait_s and wait_s >= remaining_s - margin_s(remaining_s):
+        message = f"Service {service.name!r} is busy: this call would wait {wait_s:.1f} s and has {remaining_s:.1f} s."
+        return Reject(call_id, "refused", "overloaded", message, soon_ms, "deadline")
+    return None
+
+
+def queue_full(call_id: bytes, service: Service, soon_ms: int = SOON_MS) -> Reject:
+    """One more would be too many."""
+    message = f"The queue of service {service.name!r} is full."
+    return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.queue_length_max")
+
+
+def no_worker(call_id: bytes, service: Service, limits: BrokerLimits) -> Reject:
+    """Nobody is there, and nobody is expected."""
+    waited_s = limits.no_worker_after_s
+    message = f"Nobody has offered service {service.name!r} for {waited_s:g} s."
+    return Reject(call_id, "refused", "no_worker", message, int(waited_s * 1000) or 1000, "broker.no_worker_after")

@@ -1,0 +1,55 @@
+"""Why a broker does not take a call. When it says so stands in `test_broker.py`."""
+
+import pytest
+
+from homing.core.queues import Copy, Offering, Service
+from homing.core.refusals import SOON_MS, BrokerLimits, no_worker, queue_full, refusal
+from tests.core.people import ONE, W1, A, request
+
+LIMITS = BrokerLimits(queue_length_max=2, held_bytes_max=100, no_worker_after_s=5.0)
+
+
+def copy(remaining_ms: int = 10_000) -> Copy:
+    return Copy(request(remaining_ms=remaining_ms), remaining_ms / 1000)
+
+
+def service(*, queued: int = 0, mean_s: float = 0.0) -> Service:
+    """One that a worker with one slot offers."""
+    made = Service("acme", 0.0)
+    worker = Offering(ONE, W1)
+    worker.services = {"acme": 1}
+    made.workers[ONE] = worker
+    made.nobody_since = None
+    made.mean_s = mean_s
+    for _ in range(queued):
+        made.push(copy())
+    return made
+
+
+def test_what_may_wait_is_not_refused() -> None:
+    assert refusal(service(queued=1), copy(), LIMITS, 0, 0.0) is None
+
+
+@pytest.mark.parametrize(("held_bytes", "refused"), [(88, False), (89, True)])
+def test_bytes_are_counted_with_those_of_the_call(held_bytes: int, refused: bool) -> None:
+    said = refusal(service(), copy(), LIMITS, held_bytes, 0.0)
+    assert (said is not None) == refused
+    assert said is None or (said.limit, said.retry_after_ms) == ("broker.held_bytes_max", SOON_MS)
+
+
+@pytest.mark.parametrize(("now", "refused"), [(4.9, False), (5.0, True)])
+def test_nobody_may_be_there_for_a_while(now: float, refused: bool) -> None:
+    said = refusal(Service("acme", 0.0), copy(), LIMITS, 0, now)
+    assert said == (no_worker(A, Service("acme", 0.0), LIMITS) if refused else None)
+
+
+def test_a_full_queue_says_when_to_come_again() -> None:
+    full = service(queued=2, mean_s=3.0)
+    assert refusal(full, copy(), LIMITS, 0, 0.0) == queue_full(A, full, 6000)
+
+
+@pytest.mark.parametrize(("remaining_ms", "refused"), [(3030, True), (3031, False)])
+def test_a_call_that_would_wait_beyond_its_deadline_is_refused(remaining_ms: int, refused: bool) -> None:
+    said = refusal(service(queued=1, mean_s=3.0), copy(remaining_ms), LIMITS, 0, 0.0)
+    assert (said is not None) == refused
+    assert said is None or (said.reason, said.limit, said.retry_after_ms) == ("overloaded", "deadline", 3000)
