@@ -106,6 +106,17 @@ def free_port() -> int:
         return port
 
 
+def reachable(port: int, patience_s: float = 30.0) -> None:
+    """Until somebody takes connections there."""
+    until = time.monotonic() + patience_s
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if time.monotonic() > until:
+            raise SystemExit(f"nobody listens on port {port}")
+        time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def running(name: str, command: list[str], port: int, core: int, **popen: Any) -> Iterator[Program]:
     """A program pinned to a core, from the moment it takes connections until the block ends."""
