@@ -22,6 +22,7 @@ from homing.edges import rpc
 from homing.edges.auth import Principal, Principals
 from homing.edges.http import Exchange
 from homing.errors import Outcome, failure
+from homing.roles.askers import Answer, Asker, Batch
 from homing.roles.lessons import Lessons
 from homing.telemetry import Log, Metrics
 
@@ -55,36 +56,13 @@ class _Usage:
         self.methods: dict[str, Method] = {}
 
 
-class _Batch:
-    """What the body of a batch is owed: an answer for each request in it, in order, and nothing before all are there."""
-
-    __slots__ = ("answers", "call_ids", "exchange", "gateway", "pending", "sealed")
-
-    def __init__(self, gateway: "Gateway", exchange: Exchange, length: int) -> None:
-        self.gateway = gateway
-        self.exchange = exchange
-        self.answers: list[tuple[bytes | None, Outcome, str]] = [_NO_ANSWER] * length
-        self.call_ids: list[bytes] = []  # admitted and not a notification: cancelled if the caller hangs up
-        self.pending = length
-        self.sealed = False
-
-    def hung_up(self) -> None:
-        """The caller is gone: what is queued is cancelled, what has begun runs to its end. Notifications go on."""
-        for call_id in self.call_ids:
-            self.gateway.abandon(call_id)
-
-
-_NO_ANSWER = (None, failure("internal_error", "The call was never answered."), "")
-
-
 class _Open:
-    """A call from admission to settlement, as the gateway's outside knows it. `batch` None: it came alone."""
+    """A call from admission to settlement, as the gateway's outside knows it. `asker` is the HTTP exchange of a call that came alone."""
 
     __slots__ = (
         "admitted_at",
-        "batch",
+        "asker",
         "call_id",
-        "exchange",
         "gateway",
         "hex_id",
         "id",
@@ -97,8 +75,7 @@ class _Open:
     def __init__(
         self,
         gateway: "Gateway",
-        exchange: Exchange,
-        batch: _Batch | None,
+        asker: Exchange | Asker,
         index: int,
         id: bytes | None,
         call_id: bytes,
@@ -109,8 +86,7 @@ class _Open:
         timeout_ms: int,
     ) -> None:
         self.gateway = gateway
-        self.exchange = exchange
-        self.batch = batch
+        self.asker = asker
         self.index = index
         self.id = id
         self.call_id = call_id
@@ -178,7 +154,7 @@ class Gateway:
             return
         call_id = self._new_call_id()
         if isinstance(parsed, jsonrpc.Call):
-            refusal = wishes if isinstance(wishes, Outcome) else self._take(exchange, None, 0, parsed, wishes, call_id)
+            refusal = wishes if isinstance(wishes, Outcome) else self._take(exchange, 0, parsed, wishes, call_id)
             if refusal is None:
                 return
             self._log_item(call_id, parsed, wishes, refusal)
@@ -188,7 +164,7 @@ class Gateway:
         self._answer_one(exchange, parsed.id, refusal, call_id.hex(), 0)
 
     def _answer_batch(self, exchange: Exchange, items: jsonrpc.Batch, wishes: "_Wishes | Outcome") -> None:
-        batch = _Batch(self, exchange, len(items.items))
+        batch = Batch(exchange, len(items.items), close=self._close_batch, abandon=self.abandon)
         if isinstance(wishes, _Wishes) and wishes.key is not None:
             wishes = failure(
                 "invalid_request", "Idempotency-Key names one call; in a batch put meta.idempotency_key beside each params."
@@ -198,15 +174,28 @@ class Gateway:
             if isinstance(item, jsonrpc.Refused):
                 refusal: Outcome | None = item.outcome
             else:
-                refusal = wishes if isinstance(wishes, Outcome) else self._take(exchange, batch, index, item, wishes, call_id)
+                refusal = wishes if isinstance(wishes, Outcome) else self._take(batch, index, item, wishes, call_id)
             if refusal is not None:
-                self._answered(batch, index, item.id, refusal, call_id.hex())
+                batch.answered(index, item.id, refusal, call_id.hex())
                 self._log_item(call_id, item, wishes, refusal)
-        batch.sealed = True  # every item has been looked at: what is not answered yet is open
-        self._close_if_done(batch)
+        batch.sealed = True
+        batch.close_if_done()
         if batch.pending:
             exchange.abandoned = batch.hung_up
             exchange.start_heartbeat(rpc.heartbeat_headers(None, 0))
+
+    def ask(self, asker: Asker, parsed: jsonrpc.Call | jsonrpc.Refused, principal: Principal | None) -> None:
+        """One call that did not come over HTTP, from whoever has been recognised there already. Never raises for what was sent."""
+        wishes = _Wishes(principal, self._usage(principal) if principal is not None else None, None, None)
+        call_id = self._new_call_id()
+        refusal = self._take(asker, 0, parsed, wishes, call_id) if isinstance(parsed, jsonrpc.Call) else parsed.outcome
+        if refusal is not None:
+            asker.answered(0, parsed.id, refusal, call_id.hex())
+            self._log_item(call_id, parsed, wishes, refusal)
+
+    def lets_call(self, principal: Principal | None, name: str) -> bool:
+        """Whether a method of this name is there for this principal."""
+        return self._forbidden(principal, name, self._methods.get(name)) is None
 
     def _wishes_of(self, exchange: Exchange) -> "_Wishes | Outcome | None":
         """What the head of a request asks for; None if it was reason enough to answer already."""
@@ -241,9 +230,7 @@ class Gateway:
 
     # authenticate, validate, admit, submit
 
-    def _take(
-        self, exchange: Exchange, batch: _Batch | None, index: int, call: jsonrpc.Call, wishes: "_Wishes", call_id: bytes
-    ) -> Outcome | None:
+    def _take(self, asker: Exchange | Asker, index: int, call: jsonrpc.Call, wishes: "_Wishes", call_id: bytes) -> Outcome | None:
         """Take the call in, or say why not."""
         name, usage = call.method, wishes.usage
         method = usage.methods.get(name) if usage is not None else None
@@ -274,15 +261,15 @@ class Gateway:
         timeout_ms = round(timeout_s * 1000)
         body = call.params_raw if params is call.params else jsonrpc.encode_value(params)
         hex_id = call_id.hex()
-        open_ = _Open(self, exchange, batch, index, call.id, call_id, hex_id, name, usage, now, timeout_ms)
+        open_ = _Open(self, asker, index, call.id, call_id, hex_id, name, usage, now, timeout_ms)
         self._open[call_id] = open_
         if usage is not None:
             usage.in_flight += 1
-        if batch is not None:
+        if not isinstance(asker, Exchange):
             if call.id is None:
-                self._answered(batch, index, None, _OK, hex_id)
+                asker.answered(index, None, _OK, hex_id)
             else:
-                batch.call_ids.append(call_id)
+                asker.admitted(call_id)
         if caller_key is None:
             caller_key = hex_id
         self.feed(
@@ -301,13 +288,12 @@ class Gateway:
                 key_lifetime_s=method.key_lifetime_s,
             )
         )
-        if batch is None:
-            self._wait(open_)
+        if isinstance(asker, Exchange):
+            self._wait(asker, open_)
         return None
 
-    def _wait(self, call: _Open) -> None:
+    def _wait(self, exchange: Exchange, call: _Open) -> None:
         """The caller of a single call waits from now on, but if it was a notification, or has settled meanwhile."""
-        exchange = call.exchange
         if call.id is None:
             self._answer_one(exchange, None, _OK, call.hex_id, call.timeout_ms)
         elif exchange.reply is None:
@@ -372,18 +358,17 @@ class Gateway:
             usage.in_flight -= 1
             who = usage.principal.name
         notification = call.id is None
-        abandoned = call.exchange.gone and not notification
+        asker = call.asker
+        abandoned = asker.gone and not notification
         duration_s = time.monotonic() - call.admitted_at
         self._metrics.count(call.method, outcome, duration_s)
         self._log.call(call.hex_id, call.method, who, outcome, duration_s, abandoned=abandoned, notification=notification)
         if notification:
             return
-        batch = call.batch
-        if batch is None:
-            self._answer_one(call.exchange, call.id, outcome, call.hex_id, call.timeout_ms)
+        if isinstance(asker, Exchange):
+            self._answer_one(asker, call.id, outcome, call.hex_id, call.timeout_ms)
         else:
-            self._answered(batch, call.index, call.id, outcome, call.hex_id)
-            self._close_if_done(batch)
+            asker.answered(call.index, call.id, outcome, call.hex_id)
 
     def _answer_one(self, exchange: Exchange, id: bytes | None, outcome: Outcome, call_id: str, timeout_ms: int) -> None:
         """The answer to a request that is no batch."""
@@ -396,16 +381,11 @@ class Gateway:
         status, headers, body = rpc.single(outcome, id, call_id, timeout_ms)
         exchange.answer(status, [*headers, *cors] if cors else headers, body)
 
-    def _answered(self, batch: _Batch, index: int, id: bytes | None, outcome: Outcome, call_id: str) -> None:
-        batch.answers[index] = (id, outcome, call_id)
-        batch.pending -= 1
-
-    def _close_if_done(self, batch: _Batch) -> None:
-        if batch.pending or not batch.sealed or batch.exchange.gone:
-            return
-        cors = rpc.cors_headers(batch.exchange, self._limits.origins)
-        status, headers, body = rpc.batch(batch.answers)
-        batch.exchange.answer(status, [*headers, *cors] if cors else headers, body)
+    def _close_batch(self, exchange: Exchange, answers: Sequence[Answer]) -> None:
+        """The answer to a request that is a batch."""
+        cors = rpc.cors_headers(exchange, self._limits.origins)
+        status, headers, body = rpc.batch(answers)
+        exchange.answer(status, [*headers, *cors] if cors else headers, body)
 
     def _log_item(
         self, call_id: bytes, item: jsonrpc.Call | jsonrpc.Refused, wishes: "_Wishes | Outcome", outcome: Outcome
