@@ -66,7 +66,6 @@ def test_a_counter_never_falls() -> None:
     totals.heard(2, process(4, 6))
     totals.silent(1)
     assert (figures(totals.exposition())[CALLS], figures(totals.exposition())[OPEN]) == (7, 6)
-    assert totals.gone_silent == 1
     totals.left(1)
     totals.left(2)
     totals.left("nobody")

@@ -11,13 +11,9 @@ Samples: TypeAlias = dict[tuple[str, str], float]  # by family, and by the sampl
 
 
 class Totals:
-    """Sums by name and labels. A counter never falls: what a process had counted when it left, or fell silent, stays counted.
-
-    `gone_silent` is how often a process did not say its figures when it was asked.
-    """
+    """Sums by name and labels. A counter never falls: what a process had counted when it left, or fell silent, stays counted."""
 
     def __init__(self) -> None:
-        self.gone_silent = 0
         self._families: dict[str, tuple[str, str]] = {}  # name: its lines of HELP and TYPE
         self._counted: dict[object, Samples] = {}
         self._measured: dict[object, Samples] = {}
@@ -47,7 +43,6 @@ class Totals:
 
     def silent(self, who: object) -> None:
         """It did not answer: what it had counted stands, what it measured is not known."""
-        self.gone_silent += 1
         self._measured.pop(who, None)
 
     def left(self, who: object) -> None:
