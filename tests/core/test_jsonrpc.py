@@ -635,3 +635,30 @@ def test_params_from_another_process_are_what_was_decoded_of_them(text: bytes, p
 def test_params_from_another_process_that_are_none(text: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         jsonrpc.read_params(text)
+
+
+def test_a_call_in_another_envelope_is_read_as_if_it_came_in_ours() -> None:
+    wishes = b' {"a": 1, "_meta": {"homing": {"timeout": 2.5, "idempotency_key": "order-17"}}}\n'
+    assert jsonrpc.read_call("acme.charge", wishes) == Call(b"null", "acme.charge", {"a": 1}, b'{"a":1}', 2.5, "order-17")
+    assert jsonrpc.read_call("acme.charge", b"[1]") == Call(b"null", "acme.charge", [1], b"[1]", None, None)
+    assert jsonrpc.read_call("acme.charge", b"") == Call(b"null", "acme.charge", None, b"", None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"{", "parse_error"),
+        (b"\xff", "parse_error"),
+        (b" ", "parse_error"),
+        (b"null", "invalid_request"),
+        (b'1,"id":2', "parse_error"),
+        (b"[" * 70 + b"]" * 70, "too_large"),
+        (b"[" + b"9" * 5000 + b"]", "invalid_request"),
+        (b'{"_meta":{"homing":{"timeout":0}}}', "invalid_request"),
+    ],
+    ids=["cut", "bytes", "blank", "null", "more members", "deep", "long", "no time"],
+)
+def test_and_refused_as_if_it_came_in_ours(text: bytes, reason: str) -> None:
+    refused_call = jsonrpc.read_call("acme.charge", text)
+    assert isinstance(refused_call, Refused)
+    assert (refused_call.id, refused_call.outcome.reason) == (b"null", reason)

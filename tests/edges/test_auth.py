@@ -177,3 +177,8 @@ def test_a_key_has_one_owner_and_an_owner_one_table() -> None:
         Principals([Principal(name="a", hashes=(OLD_HASH, OLD_HASH))])
     with pytest.raises(ValueError, match="two principals are named 'a'"):
         Principals([Principal(name="a", hashes=()), Principal(name="a", hashes=())])
+
+
+def test_who_was_recognised_elsewhere_is_found_by_name() -> None:
+    assert PRINCIPALS.named("webshop") is WEBSHOP
+    assert PRINCIPALS.named("") is None

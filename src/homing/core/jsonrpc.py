@@ -150,6 +150,20 @@ def read_params(text: bytes) -> tuple[object, bytes]:
     return params, _without_duplicates(text, params)
 
 
+def read_call(method: str, params: bytes) -> Call | Refused:
+    """A request whose envelope is another protocol's: its params are JSON text, b"" for none, and its id is null. Never raises."""
+    if not params:
+        return Call(NULL, method, None, b"", None, None)
+    wrong = _flaw(params, DEPTH_MAX)
+    if wrong is not None:
+        return wrong
+    try:
+        _read_raw(params)
+    except DecodeError as error:
+        return _refused(NULL, "parse_error", _not_json(params, error))
+    return _call(NULL, method, params.strip(_WHITESPACE), b"")
+
+
 def encode_value(value: object) -> bytes:
     """The JSON text of what `decode_value` gives, every number exactly as it was."""
     return _write(value)

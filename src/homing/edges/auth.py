@@ -71,14 +71,16 @@ class Patterns:
 class Principals:
     """All who may call. Raises ValueError if two have one name or one key, or if a hash or a pattern is malformed."""
 
-    __slots__ = ("_by_digest", "_patterns")
+    __slots__ = ("_by_digest", "_by_name", "_patterns")
 
     def __init__(self, principals: Iterable[Principal]) -> None:
         self._by_digest: dict[bytes, tuple[bytes, Principal]] = {}
+        self._by_name: dict[str, Principal] = {}
         self._patterns: dict[str, Patterns] = {}
         for principal in principals:
             if principal.name in self._patterns:
                 raise ValueError(f"two principals are named {principal.name!r}")
+            self._by_name[principal.name] = principal
             self._patterns[principal.name] = Patterns(principal.methods)
             for text in principal.hashes:
                 digest = _digest(text)
@@ -106,6 +108,10 @@ class Principals:
         if found is None or not hmac.compare_digest(found[0], digest):
             return failure("unauthenticated", "This API key is not known here: it is mistyped, or no longer in use.")
         return found[1]
+
+    def named(self, name: str) -> Principal | None:
+        """Who has this name, for callers who have been recognised by something else than an API key."""
+        return self._by_name.get(name)
 
     def allows(self, principal: Principal, method: str) -> bool:
         """Whether one of the principal's patterns names the method. What nobody allowed is denied."""
