@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homing.core.codec import KINDS, TAG, Sealed, WireError, decode, encode, frame_bytes, pair, salvage
@@ -504,6 +504,7 @@ any_arrays = st.lists(values, max_size=12).flatmap(
 any_frames = st.lists(st.binary(max_size=80), max_size=5).flatmap(lambda rest: st.sampled_from([rest, [TAG, *rest]]))
 
 
+@settings(max_examples=400)
 @given(mutated() | any_arrays | any_frames, st.booleans())
 def test_whatever_comes_is_messages_or_a_wire_error(frames: list[bytes], sealed: bool) -> None:
     try:

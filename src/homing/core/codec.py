@@ -108,7 +108,7 @@ _read_sealed: Callable[[bytes], Message] = msgspec.msgpack.Decoder(_Other | _Sea
 def pair(message: Message) -> tuple[bytes, bytes]:
     """The two frames of one message, header and body."""
     try:
-        if type(message) is Request:
+        if type(message) is Request:  # measured: a copy by `replace` costs less than a tuple of its fields, here and in `_finish`
             return _encode(replace(message, body=b"")), message.body
         if type(message) is Final:
             outcome = message.outcome
