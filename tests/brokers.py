@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from homing.client_owner import OWNER, Owner
 from homing.core.broker import Broker, BrokerLimits
@@ -16,6 +17,8 @@ from homing.errors import Outcome, failure
 BROKER, WORKER = b"broker", b"worker"
 LIMITS = BrokerLimits(no_worker_after_s=0.2)
 
+Answers: TypeAlias = Mapping[str, Outcome | Callable[[Start], Outcome]]
+
 
 def ok(result: bytes = b'"done"') -> Outcome:
     return Outcome(reason="ok", executed="yes", result=result)
@@ -24,8 +27,8 @@ def ok(result: bytes = b'"done"') -> Outcome:
 class Provider:
     """Answers what a worker starts. A method without an answer is never answered, until `answer` is called."""
 
-    def __init__(self, answers: dict[str, Outcome | Callable[[Start], Outcome]]) -> None:
-        self.answers = answers
+    def __init__(self, answers: Answers) -> None:
+        self.answers = dict(answers)
         self.started: list[Start] = []
         self.stopped: list[Stop] = []
         self.feed: Callable[[Event], None] = lambda event: None
@@ -75,7 +78,7 @@ class Street(Memory):
         self.tell(OWNER, PeerLost(broker))
         self.feed(broker, PeerLost(OWNER), time.monotonic())
 
-    def close(self) -> None:
+    def close(self, linger_s: float = 1.0) -> None:
         self.closed += 1
 
 
@@ -84,7 +87,7 @@ class Town:
 
     def __init__(
         self,
-        answers: dict[str, Outcome | Callable[[Start], Outcome]] | None = None,
+        answers: Answers | None = None,
         *,
         joined: bool = True,
         served: bool = True,

@@ -206,7 +206,7 @@ def free_port() -> int:
 class Either:
     """`Client` or `AsyncClient`, called the same way."""
 
-    def __init__(self, kind: str, url: str | None, **options: Any) -> None:
+    def __init__(self, kind: str, url: str | Sequence[str] | None, **options: Any) -> None:
         self._runner = asyncio.Runner() if kind == "asyncio" else None
         self.client: Any = (Client if self._runner is None else AsyncClient)(url, **options)
 

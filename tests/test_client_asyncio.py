@@ -13,6 +13,11 @@ from homing.client_asyncio import AsyncLink, Conversation
 from tests.scripted_gateway import ScriptedGateway, Visit, each, error, free_port, result
 
 
+def link_of(client: AsyncClient) -> AsyncLink:
+    assert isinstance(client._link, AsyncLink)
+    return client._link
+
+
 def open_files() -> int:
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
@@ -36,7 +41,7 @@ def test_cancelling_closes_the_connection_and_leaks_nothing() -> None:
                 with pytest.raises(asyncio.CancelledError):
                     await calling
                 assert await asyncio.to_thread(gone.acquire, timeout=10)
-            assert client._link._idle == []
+            assert link_of(client)._idle == []
 
     with ScriptedGateway(script) as gateway:
         asyncio.run(main())
@@ -134,7 +139,7 @@ def test_a_client_may_move_to_another_loop() -> None:
             try:
                 return await client.call("m")
             finally:
-                client._link._drop_idle(0.0)
+                link_of(client)._drop_idle(0.0)
 
         assert asyncio.run(call_and_close()) == "done"
         assert asyncio.run(call_and_close()) == "done"
@@ -208,7 +213,7 @@ def test_bytes_that_come_while_it_is_idle_end_a_connection(monkeypatch: pytest.M
     async def main() -> None:
         async with AsyncClient(gateway.url) as client:
             await client.call("m")
-            (conversation,) = client._link._idle
+            (conversation,) = link_of(client)._idle
             closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             monkeypatch.setattr(conversation, "connection_lost", lambda exc: closed.set_result(None))
             released.set()

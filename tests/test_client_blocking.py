@@ -11,8 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from homing import Client, NotExecuted, OutcomeUnknown
-from homing.client_blocking import Connection, poll, prepare
+from homing.client_blocking import BlockingLink, Connection, poll, prepare
 from tests.scripted_gateway import ScriptedGateway, Visit, each, joined, response, result
+
+
+def link_of(client: Client) -> BlockingLink:
+    assert isinstance(client._link, BlockingLink)
+    return client._link
 
 
 def test_threads_share_a_client_and_each_gets_its_own_answer() -> None:
@@ -89,12 +94,12 @@ def test_the_longest_idle_are_closed_as_others_come_back() -> None:
 
         for calling in [pool.submit(call) for _ in range(4)]:
             calling.result(10)
-        idle = client._link._idle
+        idle = link_of(client)._idle
         kept = [connection for _, connection in idle]
-        client._link._idle = [(since - 5, connection) for since, connection in idle]
+        link_of(client)._idle = [(since - 5, connection) for since, connection in idle]
         assert client.call("m") == "done"
         assert all(connection.sock.fileno() == -1 for connection in kept)
-        assert len(client._link._idle) == 1
+        assert len(link_of(client)._idle) == 1
 
 
 class Broken:

@@ -213,8 +213,8 @@ def test_a_method_that_is_not_offered_yet_is_waited_for() -> None:
         assert isinstance(said, NotExecuted)
         assert said.reason == "no_worker"
         begun = ask(town, Question("1", "acme.other"))  # from now on nobody waits
-        assert len(town.owner._machine) == 1
-        town.owner.abandon(begun.call_id)
+        assert begun.call_id not in town.owner._open or town.owner._open[begun.call_id].held is None
+        assert isinstance(await begun, NotExecuted)
 
     run(main())
 
@@ -261,6 +261,33 @@ def test_no_broker_until_the_deadline_is_not_executed(known: bool) -> None:
         assert isinstance(answer, NotExecuted)
         assert (answer.reason, answer.code, answer.retry) == ("broker_lost", 5051, "safe")
         assert len(town.owner) == len(town.owner._machine) == 0
+
+    run(main())
+
+
+def test_why_there_is_no_broker_is_told() -> None:
+    async def main() -> None:
+        town = Town(joined=False)
+        town.owner.trouble = "Nobody there knows this key."
+        answer = await ask(town, CHARGE, 0.05)
+        assert isinstance(answer, NotExecuted)
+        assert answer.message == "No broker was to be had until the deadline. Nobody there knows this key."
+        town.street.join()
+        assert town.owner.trouble == ""
+
+    run(main())
+
+
+def test_params_that_fit_no_frame_are_not_sent() -> None:
+    async def main() -> None:
+        town = Town()
+        town.owner._frame_bytes_max = 10
+        answer = await ask(town)
+        assert isinstance(answer, NotExecuted)
+        assert (answer.reason, answer.retry) == ("too_large", "pointless")
+        assert isinstance(answer.data, dict)
+        assert answer.data["limit"] == "broker.frame_bytes_max"
+        assert len(town.owner) == len(town.provider.started) == 0
 
     run(main())
 

@@ -1,9 +1,9 @@
-"""`Client` and `AsyncClient`: call a homing gateway from Python, with the promise kept on the last leg too.
+"""`Client` and `AsyncClient`: call a homing gateway or broker from Python, with the promise kept on the last leg too.
 
 A call returns its result or raises a `CallError`: `NotExecuted`, `OutcomeUnknown` or `Executed`, by what is proven. What happens
 between this program and the gateway is judged as strictly as what happens behind it: a connection that was refused is
 `NotExecuted`, one that was lost after the first byte of the request is `OutcomeUnknown`, and a proxy's own 502 proves nothing.
-Such an error has `"leg": "gateway"` in its `data`.
+Such an error has `"leg": "gateway"` in its `data`. To a broker there is no such leg: the client itself owns its calls.
 """
 
 import itertools
@@ -15,14 +15,17 @@ import ssl
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, TypeVar, get_args, overload
 
 import msgspec
 
 from homing.client_blocking import BlockingLink
 from homing.client_http import Endpoint, endpoint, head_of
 from homing.client_rpc import Answer, Errand, Question, encode_params
-from homing.errors import ROWS, CallError, Executed
+from homing.errors import ROWS, CallError, Effect, Executed
+
+if TYPE_CHECKING:
+    from homing.client_zmq import Brokers
 
 URL: Final = "http://127.0.0.1:8370"
 RETRIES: Final = 2
@@ -33,41 +36,99 @@ BatchItem: TypeAlias = tuple[str, object] | tuple[str, object, str]
 """(method, params) or (method, params, idempotency_key)."""
 
 
-class _Caller:
-    """What both clients share: where to, with which API key, and what is asked."""
+class Link(Protocol):
+    """A way to a gateway or to brokers."""
 
-    def __init__(self, url: str | None, api_key: str | None, timeout: float | None, retries: int, connect_timeout: float) -> None:
-        if api_key is None:
-            api_key = os.environ.get("HOMING_API_KEY")
-        self._place: Endpoint = endpoint(url or os.environ.get("HOMING_URL") or URL)
-        self._head = head_of(self._place, api_key or None)
+    def ask(self, errand: Errand) -> float | None: ...
+    def close(self) -> None: ...
+
+
+class WaitingLink(Protocol):
+    """The same for asyncio."""
+
+    async def ask(self, errand: Errand) -> float | None: ...
+    async def sleep(self, seconds: float) -> None: ...
+    async def close(self) -> None: ...
+
+
+class _Caller:
+    """What both clients share: where to, as whom, and what is asked."""
+
+    def __init__(
+        self,
+        url: str | Sequence[str] | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        retries: int = RETRIES,
+        ca: str | os.PathLike[str] | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        curve: str | os.PathLike[str] | None = None,
+        broker_key: str | None = None,
+        principal: str | None = None,
+        insecure: bool = False,
+    ) -> None:
+        if url is None or url == "":
+            url = os.environ.get("HOMING_URL") or URL
         self._timeout = None if timeout is None else _seconds("timeout", timeout)
         self._retries = _count(retries)
-        self._connect_timeout = _seconds("connect_timeout", connect_timeout)
+        connect_timeout = _seconds("connect_timeout", connect_timeout)
+        self._brokers: Brokers | None = None
+        if not isinstance(url, str) or url.lstrip().startswith(("tcp://", "ipc://")):
+            from homing.client_zmq import brokers  # noqa: PLC0415  # zmq and asyncio are for those who use them
+
+            if api_key:
+                raise ValueError(
+                    "api_key is for gateways; a broker knows callers by their CURVE keys: give curve= and broker_key="
+                )
+            if ca is not None:
+                raise ValueError(f"ca is given, and {url} is not https://")
+            self._brokers = brokers(url, curve=curve, broker_key=broker_key, principal=principal, insecure=insecure)
+            self._join_brokers(self._brokers)
+            self._place = str(self._brokers)
+        else:
+            for name, given in (("curve", curve), ("broker_key", broker_key), ("principal", principal), ("insecure", insecure)):
+                if given:
+                    raise ValueError(f"{name} is for brokers, and {url!r} begins with neither tcp:// nor ipc://")
+            place = endpoint(url)
+            head = head_of(place, (os.environ.get("HOMING_API_KEY") if api_key is None else api_key) or None)
+            self._join_gateway(place, head, _tls(place, ca), connect_timeout)
+            self._place = str(place)
         # An answer is told by its id, which no other call has: 128 random bits of this client's, and a number.
         self._life = secrets.token_hex(16)
         self._numbers = itertools.count(1)
 
+    def _join_brokers(self, brokers: "Brokers") -> None:
+        raise NotImplementedError
+
+    def _join_gateway(self, place: Endpoint, head: bytes, tls: ssl.SSLContext | None, connect_timeout: float) -> None:
+        raise NotImplementedError
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self._place)!r})"
+        return f"{type(self).__name__}({self._place!r})"
 
-    def _tls(self, ca: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
-        if not self._place.secure:
-            if ca is not None:
-                raise ValueError(f"ca is given, and {self._place} is not https://")
-            return None
-        context = ssl.create_default_context(cafile=ca)
-        context.set_alpn_protocols(["http/1.1"])
-        return context
-
-    def _question(self, method: str, params: object, idempotency_key: str | None = None) -> Question:
+    def _question(
+        self,
+        method: str,
+        params: object,
+        idempotency_key: str | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
+    ) -> Question:
         if not isinstance(method, str):
             raise TypeError(f"a method is named by a string, not by {type(method).__name__}")
         if idempotency_key is not None and not isinstance(idempotency_key, str):
             raise TypeError(f"an idempotency key is a string, not {type(idempotency_key).__name__}")
-        for text in (method, idempotency_key or ""):
+        if self._brokers is None and (service is not None or effect is not None):
+            raise ValueError("service and effect are for brokers: a gateway knows those of each method from its configuration")
+        if service is not None and not isinstance(service, str):
+            raise TypeError(f"a service is named by a string, not by {type(service).__name__}")
+        if effect is not None and effect not in get_args(Effect):
+            raise ValueError(f"an effect is once, keyed or safe, not {effect!r}")
+        for text in (method, idempotency_key or "", service or ""):
             text.encode()  # a lone surrogate is a ValueError, and is better raised here
-        return Question(f"{self._life}-{next(self._numbers)}", method, encode_params(params), idempotency_key)
+        request_id = f"{self._life}-{next(self._numbers)}"
+        return Question(request_id, method, encode_params(params), idempotency_key, service, effect)
 
     def _errand(self, questions: list[Question], *, alone: bool, timeout: float | None, retries: int | None) -> Errand:
         return Errand(
@@ -82,38 +143,39 @@ class _Caller:
     def _batch(self, calls: Sequence[BatchItem], timeout: float | None, retries: int | None) -> Errand:
         return self._errand([self._question(*call) for call in calls], alone=False, timeout=timeout, retries=retries)
 
-    def _notification(self, method: str, params: object, timeout: float | None, key: str | None) -> Errand:
-        question = msgspec.structs.replace(self._question(method, params, key), id=None)
+    def _notification(self, question: Question, timeout: float | None) -> Errand:
+        question = msgspec.structs.replace(question, id=None)
         return self._errand([question], alone=True, timeout=timeout, retries=None)
 
 
 class Client(_Caller):
-    """A blocking client. Threads may share one: each call has a connection to itself while it lasts.
+    """A blocking client. Threads may share one: each call has a connection to itself while it lasts; those to brokers are shared.
 
-    url: where the gateway is, without a path `/rpc` there. Default: HOMING_URL, else http://127.0.0.1:8370.
-    api_key: default HOMING_API_KEY, else none.
+    url: where the gateway is, without a path `/rpc` there. Default: HOMING_URL, else http://127.0.0.1:8370. Or brokers, one or
+        several: "tcp://10.0.0.5:8372,tcp://10.0.0.6:8372", a list of such, or "ipc://PATH".
+    api_key: for a gateway. Default HOMING_API_KEY, else none.
     timeout: seconds for a call, retries and all; the gateway is told. None: each method's own deadline holds, and this client
-        waits as long as a gateway grants (300 s, or what a heartbeat says).
+        waits as long as a gateway grants (300 s, or what a heartbeat says). To brokers: the method's own, else 100 s.
     retries: how often to ask again, within the timeout, for what is proven not executed, was attempted by nobody, and time may
         mend: a refused connection, `overloaded`, `no_worker`, `draining` and their like.
     ca: a file of certificates to trust instead of the system's.
-    connect_timeout: seconds for each of name look-up, TCP and TLS.
+    connect_timeout: seconds for each of name look-up, TCP and TLS; brokers are dialled until they are there.
+    curve, broker_key: for brokers. The file with this client's keys that `homing keys curve NAME` wrote, and the brokers' public
+        key. Required off this machine, unless `insecure` says that anybody may read, forge and drop what is said.
+    principal: in whose name to call, where the broker lets the key call in several. Default: the key's own.
 
     Raises ValueError for arguments that cannot work, OSError for a `ca` that cannot be read.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | None = None,
-        retries: int = RETRIES,
-        ca: str | os.PathLike[str] | None = None,
-        connect_timeout: float = CONNECT_TIMEOUT_S,
-    ) -> None:
-        super().__init__(url, api_key, timeout, retries, connect_timeout)
-        self._link = BlockingLink(self._place, self._head, tls=self._tls(ca), connect_timeout=self._connect_timeout)
+    _link: Link
+
+    def _join_brokers(self, brokers: "Brokers") -> None:
+        from homing.client_zmq import BlockingBrokerLink  # noqa: PLC0415  # as above
+
+        self._link = BlockingBrokerLink(brokers)
+
+    def _join_gateway(self, place: Endpoint, head: bytes, tls: ssl.SSLContext | None, connect_timeout: float) -> None:
+        self._link = BlockingLink(place, head, tls=tls, connect_timeout=connect_timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +184,10 @@ class Client(_Caller):
         self.close()
 
     def close(self) -> None:
-        """Close idle connections; calls that are under way end as they will. Afterwards calls raise RuntimeError."""
+        """Close idle connections; calls that are under way end as they will. Afterwards calls raise RuntimeError.
+
+        To brokers, calls under way end here: NotExecuted where none had begun, else OutcomeUnknown.
+        """
         self._link.close()
 
     @overload
@@ -134,6 +199,8 @@ class Client(_Caller):
         timeout: float | None = None,
         idempotency_key: str | None = None,
         retries: int | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
     ) -> object: ...
 
     @overload
@@ -145,6 +212,8 @@ class Client(_Caller):
         timeout: float | None = None,
         idempotency_key: str | None = None,
         retries: int | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
         result_type: type[T],
     ) -> T: ...
 
@@ -156,13 +225,18 @@ class Client(_Caller):
         timeout: float | None = None,
         idempotency_key: str | None = None,
         retries: int | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
         result_type: type[object] | None = None,
     ) -> object:
         """Call a method and return its result, decoded; as `result_type`, if that is given (`msgspec.Raw` is the JSON as it came).
 
+        `service` and `effect` are for brokers, where no worker says them of the method. Default: what stands before the method's
+        first dot, and "once".
+
         Raises NotExecuted, OutcomeUnknown or Executed; ValueError or TypeError, before anything is sent, for what cannot be asked.
         """
-        question = self._question(method, params, idempotency_key)
+        question = self._question(method, params, idempotency_key, service, effect)
         errand = self._errand([question], alone=True, timeout=timeout, retries=retries)
         return _result(self._run(errand)[0], result_type)
 
@@ -176,41 +250,48 @@ class Client(_Caller):
         return [_result_or_error(answer) for answer in self._run(self._batch(calls, timeout, retries))]
 
     def notify(
-        self, method: str, params: object = None, *, timeout: float | None = None, idempotency_key: str | None = None
+        self,
+        method: str,
+        params: object = None,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
     ) -> None:
-        """Have a method carried out without an answer: returns when the gateway has admitted it. Raises as `call` does."""
-        _result(self._run(self._notification(method, params, timeout, idempotency_key))[0], None)
+        """Have a method carried out without an answer: returns when the gateway has admitted it. Raises as `call` does.
+
+        To brokers the client owns the call itself, and waits for its end.
+        """
+        question = self._question(method, params, idempotency_key, service, effect)
+        _result(self._run(self._notification(question, timeout))[0], None)
 
     def _run(self, errand: Errand) -> list[Answer]:
         wait: float | None = 0.0 if errand.answers else None
         while wait is not None:
             time.sleep(wait)
-            ending = self._link.exchange(errand)
-            wait = errand.take(ending, time.monotonic())
+            wait = self._link.ask(errand)
         return errand.answers
 
 
 class AsyncClient(_Caller):
     """`Client` for asyncio; see there for the arguments. It belongs to the event loop that uses it.
 
-    Cancelling a call closes its connection, which a gateway takes for a hang-up: what has not begun is not begun any more, what
-    has begun may have been carried out.
+    Cancelling a call closes its connection, which a gateway takes for a hang-up, or tells the brokers: what has not begun is not
+    begun any more, what has begun may have been carried out.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        api_key: str | None = None,
-        timeout: float | None = None,
-        retries: int = RETRIES,
-        ca: str | os.PathLike[str] | None = None,
-        connect_timeout: float = CONNECT_TIMEOUT_S,
-    ) -> None:
+    _link: WaitingLink
+
+    def _join_brokers(self, brokers: "Brokers") -> None:
+        from homing.client_zmq import AsyncBrokerLink  # noqa: PLC0415  # as above
+
+        self._link = AsyncBrokerLink(brokers)
+
+    def _join_gateway(self, place: Endpoint, head: bytes, tls: ssl.SSLContext | None, connect_timeout: float) -> None:
         from homing.client_asyncio import AsyncLink  # noqa: PLC0415  # asyncio takes 50 ms to import; Client has no use for it
 
-        super().__init__(url, api_key, timeout, retries, connect_timeout)
-        self._link = AsyncLink(self._place, self._head, tls=self._tls(ca), connect_timeout=self._connect_timeout)
+        self._link = AsyncLink(place, head, tls=tls, connect_timeout=connect_timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,6 +312,8 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
         idempotency_key: str | None = None,
         retries: int | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
     ) -> object: ...
 
     @overload
@@ -242,6 +325,8 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
         idempotency_key: str | None = None,
         retries: int | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
         result_type: type[T],
     ) -> T: ...
 
@@ -253,10 +338,12 @@ class AsyncClient(_Caller):
         timeout: float | None = None,
         idempotency_key: str | None = None,
         retries: int | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
         result_type: type[object] | None = None,
     ) -> object:
         """Call a method and return its result, as `Client.call` does."""
-        question = self._question(method, params, idempotency_key)
+        question = self._question(method, params, idempotency_key, service, effect)
         errand = self._errand([question], alone=True, timeout=timeout, retries=retries)
         return _result((await self._run(errand))[0], result_type)
 
@@ -267,18 +354,25 @@ class AsyncClient(_Caller):
         return [_result_or_error(answer) for answer in await self._run(self._batch(calls, timeout, retries))]
 
     async def notify(
-        self, method: str, params: object = None, *, timeout: float | None = None, idempotency_key: str | None = None
+        self,
+        method: str,
+        params: object = None,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        service: str | None = None,
+        effect: Effect | None = None,
     ) -> None:
         """Have a method carried out without an answer: returns when the gateway has admitted it."""
-        _result((await self._run(self._notification(method, params, timeout, idempotency_key)))[0], None)
+        question = self._question(method, params, idempotency_key, service, effect)
+        _result((await self._run(self._notification(question, timeout)))[0], None)
 
     async def _run(self, errand: Errand) -> list[Answer]:
         wait: float | None = 0.0 if errand.answers else None
         while wait is not None:
             if wait:
                 await self._link.sleep(wait)
-            ending = await self._link.exchange(errand)
-            wait = errand.take(ending, time.monotonic())
+            wait = await self._link.ask(errand)
         return errand.answers
 
 
@@ -298,6 +392,16 @@ def _result_or_error(answer: Answer) -> object | CallError:
         return _result(answer, None)
     except CallError as error:
         return error
+
+
+def _tls(place: Endpoint, ca: str | os.PathLike[str] | None) -> ssl.SSLContext | None:
+    if not place.secure:
+        if ca is not None:
+            raise ValueError(f"ca is given, and {place} is not https://")
+        return None
+    context = ssl.create_default_context(cafile=ca)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _seconds(name: str, value: float) -> float:

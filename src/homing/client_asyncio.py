@@ -122,6 +122,10 @@ class AsyncLink:
         """Wait before asking again."""
         await asyncio.sleep(seconds)
 
+    async def ask(self, errand: Errand) -> float | None:
+        """Ask once, and note the answers; return after how many seconds to ask again."""
+        return errand.take(await self.exchange(errand), time.monotonic())
+
     async def exchange(self, errand: Errand) -> Ending:
         """Ask once. What the network does is in the ending; cancelling closes the connection."""
         if self._closed:

@@ -105,6 +105,10 @@ class BlockingLink:
         for _, connection in idle:
             connection.close()
 
+    def ask(self, errand: Errand) -> float | None:
+        """Ask once, and note the answers; return after how many seconds to ask again."""
+        return errand.take(self.exchange(errand), time.monotonic())
+
     def exchange(self, errand: Errand) -> Ending:
         """Ask once. What the network does is in the ending; an exception (Ctrl-C) closes the connection on its way out."""
         body = errand.body()

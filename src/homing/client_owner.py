@@ -7,6 +7,7 @@ is the answer. Which service and effect a method has, the workers say.
 import asyncio
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -37,6 +38,7 @@ from homing.errors import Effect, Outcome, failure
 OWNER: Final = b"client"
 TIMEOUT_S: Final = 100.0  # of a call, where neither the caller nor the method has a word on it
 HEARTBEAT_S: Final = 1.0
+LINGER_S: Final = 0.2  # for the last CANCELs, should a broker be slow to read
 PATIENCE_S: Final = 0.5
 """How long after the first broker is there a method that no worker has offered yet is waited for."""
 
@@ -50,7 +52,7 @@ class Carrier(Station, Protocol):
 
     def attach(self, address: Peer, machine: Calls, act: Callable[[Action], None]) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, linger_s: float = ...) -> None: ...
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -112,10 +114,12 @@ class Owner:
         *,
         principal: str = "",
         heartbeat_s: float = HEARTBEAT_S,
+        frame_bytes_max: int = sys.maxsize,
     ) -> None:
         self._loop = loop
         self._station = station
         self._principal = principal
+        self._frame_bytes_max = frame_bytes_max
         self._machine = Calls(os.urandom(LIFE_BYTES), heartbeat_s=heartbeat_s)
         self._driver = Driver(station, loop)
         self._open: dict[bytes, _Open] = {}
@@ -124,6 +128,7 @@ class Owner:
         self._patient_until = math.inf  # until then a method that nobody offers may yet be offered
         self._impatience: asyncio.TimerHandle | None = None
         self._closing = False
+        self.trouble = ""  # why there is no broker, a sentence for people, if the engine knows
         station.tell = self._tell
         station.attach(OWNER, self._machine, self._act)
         dial()
@@ -136,6 +141,10 @@ class Owner:
         """Take a call in; `done` is called once, with its answer. Returns the call's id."""
         call_id = self._machine.life[:GATEWAY_BYTES] + os.urandom(8)
         call = self._open[call_id] = _Open(asked, done)
+        if len(asked.body) > self._frame_bytes_max:
+            message = f"The params have {len(asked.body)} bytes; a frame has at most {self._frame_bytes_max}."
+            self._settled(call_id, failure("too_large", message, limit="broker.frame_bytes_max"))
+            return call_id
         patience_s = 0.0 if self._knows(asked.question) else self._patience_s(asked)
         if patience_s > 0:
             call.held = self._loop.call_later(patience_s, self._submit, call_id)
@@ -160,9 +169,13 @@ class Owner:
             if not self._settle_held(call_id):
                 self._driver.feed(OWNER, Abandoned(call_id))
         self._driver.feed(OWNER, DrainTimedOut())
+        self.forsake()
+
+    def forsake(self) -> None:
+        """Hang up without a word: for a loop that has ended, on which nobody can be told anything any more."""
         self._hush()
         self._driver.close()
-        self._station.close()
+        self._station.close(LINGER_S)
 
     # What a method is
 
@@ -235,6 +248,7 @@ class Owner:
                 self._patient_until = time.monotonic() + PATIENCE_S
                 self._impatience = self._loop.call_later(PATIENCE_S, partial(self._submit_held, known=False))
             self._brokers.add(event.peer)
+            self.trouble = ""
         elif type(event) is PeerLost:
             self._brokers.discard(event.peer)
             if not self._brokers:
@@ -265,6 +279,8 @@ class Owner:
         if self._closing and outcome.reason == "cancelled":
             begun = "while the call was being carried out" if outcome.executed != "no" else "before a worker could begin"
             outcome = msgspec.structs.replace(outcome, message=f"The client was closed {begun}.")
+        elif self.trouble and outcome.reason == "broker_lost":
+            outcome = msgspec.structs.replace(outcome, message=f"{outcome.message} {self.trouble}")
         call.done(answer_of(outcome, call_id.hex(), call.asked.question))
 
 
