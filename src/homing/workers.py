@@ -9,14 +9,20 @@
 """
 
 import re
+import socket
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
 from typing import TypeVar
 
 from homing.errors import Effect
 from homing.functions import Function
+from homing.roles import python_child
+
+IMPORTED_MAIN = "__homing_main__"
+"""What a program that runs its own worker is called in the processes of its pool: not `__main__`, so that it does not run there."""
 
 Method = TypeVar("Method", bound=Callable[..., object])
 
@@ -79,3 +85,25 @@ def load_worker(target: str) -> Worker:
             raise  # one that the module itself asks for
         raise ValueError(f"{target}: there is no module {error.name!r} here ({sys.path[0] or '.'})") from None
     return find_worker(module, path)
+
+
+def import_file(path: str) -> ModuleType:
+    """Import a program that is no module, and does not run for that. Raises whatever it raises."""
+    spec = spec_from_file_location(IMPORTED_MAIN, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = module_from_spec(spec)
+    sys.modules[IMPORTED_MAIN] = module  # types that are named by text are looked up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def serve_child(descriptor: int, parent: int, target: str, path: str | None) -> None:
+    """The life of a process of the pool. `target` is as for `load_worker`, or a name in the program `path`."""
+
+    def load() -> dict[str, Function]:
+        return (load_worker(target) if path is None else find_worker(import_file(path), target)).functions
+
+    with socket.socket(fileno=descriptor) as channel:
+        channel.set_inheritable(False)  # what functions start is none of the pool's business
+        python_child.serve(channel, load, parent)

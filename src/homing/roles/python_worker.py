@@ -1,0 +1,192 @@
+"""A worker whose methods are functions of a Python program: what it offers, how much at once, and how it leaves."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from homing.core.holding import MethodPolicy, ProviderPolicy
+from homing.core.limits import BreakerPolicy
+from homing.core.links import FRAME_BYTES_MAX
+from homing.core.machine import Action, Draining, DrainTimedOut, Event
+from homing.core.messages import LIFE_BYTES
+from homing.core.methods import Method, compile_method
+from homing.core.specs import MethodSpec
+from homing.core.worker import Worker
+from homing.functions import Function
+from homing.roles.python_hands import Hands
+from homing.roles.python_pool import Command, Pool
+from homing.telemetry import Log, Metrics
+
+CREDIT: Final = 100
+HELD_BYTES_MAX: Final = 256 * 1024 * 1024
+SEEN_S: Final = 5.0  # what it waits for its last outcomes to be seen; they are said again every second
+LOOK_EVERY_S: Final = 0.01  # while draining
+_NEVER_OPENS: Final = BreakerPolicy(failure_ratio=2.0)
+"""What a function raises is its answer, and no reason to keep callers from other functions."""
+
+
+class Offering(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Python worker is. `command` starts a process of its pool; there are `processes` if there is a `def` among its functions.
+
+    `credit` is how many calls it takes at once; None: 100, or one for each process where there is nothing but `def`s.
+    """
+
+    name: str
+    functions: Mapping[str, Function]
+    command: Command
+    processes: int = 0  # 0: one for each processor
+    credit: int | None = None
+
+    @property
+    def pool_size(self) -> int:
+        """How many processes there are."""
+        if all(function.is_async for function in self.functions.values()):
+            return 0
+        return self.processes or os.cpu_count() or 1
+
+    @property
+    def credit_max(self) -> int:
+        """How many calls it takes at once."""
+        if self.credit is not None:
+            return self.credit
+        return CREDIT if any(function.is_async for function in self.functions.values()) else self.pool_size
+
+
+def machine_of(
+    offering: Offering,
+    *,
+    heartbeat_s: float,
+    outcomes_held_bytes_max: int = HELD_BYTES_MAX,
+    frame_bytes_max: int = FRAME_BYTES_MAX,
+) -> Worker:
+    """The worker's machine. What waits for a free process waits for it before the claim, when nothing of it has begun."""
+    name, in_pool = offering.name, f"{offering.name}:processes"
+    policies = {
+        each.name: MethodPolicy(provider=name if each.is_async else in_pool, deadline_s=each.timeout_s or 100.0)
+        for each in offering.functions.values()
+    }
+    providers = {
+        name: _policy(offering.credit_max),
+        in_pool: _policy(max(1, min(offering.pool_size, offering.credit_max))),
+    }
+    return Worker(
+        os.urandom(LIFE_BYTES),
+        services={name: offering.credit_max},
+        methods=policies,
+        providers=providers,
+        random=random.random,
+        heartbeat_s=heartbeat_s,
+        outcomes_held_bytes_max=outcomes_held_bytes_max,
+        offers=tuple(each.offer for each in offering.functions.values()),
+        frame_bytes_max=frame_bytes_max,
+    )
+
+
+def _policy(in_flight_max: int) -> ProviderPolicy:
+    """Nobody asks again but who knows what the function did."""
+    return ProviderPolicy(in_flight_max=in_flight_max, attempts_max=1, breaker=_NEVER_OPENS)
+
+
+def methods_of(functions: Mapping[str, Function]) -> dict[str, Method]:
+    """The functions' schemas, compiled. Raises ValueError for one that cannot be."""
+    methods: dict[str, Method] = {}
+    for name, function in functions.items():
+        spec = MethodSpec(
+            name=name, service=function.service, effect=function.effect, positional=function.positional, params=function.schema
+        )
+        method, problems = compile_method(spec)
+        if method is None:
+            raise ValueError("; ".join(f"{problem.path}: {problem.message}" for problem in problems if not problem.warning))
+        methods[name] = method
+    return methods
+
+
+class PythonPart:
+    """The part of a process that calls functions. It is as a `WorkerPart` to whoever runs the process."""
+
+    address = b"worker"
+
+    def __init__(
+        self,
+        offering: Offering,
+        *,
+        heartbeat_s: float,
+        log: Log,
+        metrics: Metrics,
+        outcomes_held_bytes_max: int = HELD_BYTES_MAX,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._log = log
+        functions, size = offering.functions, offering.pool_size
+        self.worker = machine_of(
+            offering,
+            heartbeat_s=heartbeat_s,
+            outcomes_held_bytes_max=outcomes_held_bytes_max,
+            frame_bytes_max=frame_bytes_max,
+        )
+        self.pool: Pool | None = None
+        if size:
+            names = frozenset(name for name, each in functions.items() if not each.is_async)
+            self.pool = Pool(offering.command, size, methods=names, loop=loop, log=self._say)
+        self.hands = Hands(functions, methods_of(functions), self.pool, loop=loop, log=log)
+        metrics.gauge("homing_outcomes_held_bytes", "Bytes of outcomes held until seen.", lambda: self.worker.outcomes_held_bytes)
+        metrics.gauge("homing_functions_running", "Functions of a Python worker under way, by method.", self._running)
+
+    async def start(self) -> str:
+        """Have everything in hand before the first call: "" if all is well, else why no `def` can be called."""
+        return await self.pool.start() if self.pool is not None else ""
+
+    def act(self, action: Action) -> None:
+        """What the machine wants done."""
+        self.hands.act(action)
+
+    @property
+    def running(self) -> int:
+        """How many functions are under way."""
+        return len(self.hands.running)
+
+    async def drain(self, feed: Callable[[Event], None], within_s: float, hurry: asyncio.Event) -> None:
+        """Take nothing new; what runs may end, until that much time has passed or there is a hurry. Then it is given up.
+
+        The last outcomes are waited for until their gateways have seen them, but not for gateways that are gone.
+        """
+        feed(Draining())
+        if not await _until(lambda: not self.running, within_s, hurry):
+            feed(DrainTimedOut())
+            await _until(lambda: not self.running, SEEN_S, None)
+        await _until(lambda: not len(self.worker), SEEN_S, hurry)
+
+    async def close(self) -> None:
+        """End the pool."""
+        if self.pool is not None:
+            await self.pool.close()
+
+    def verbose(self) -> dict[str, object]:
+        """What `?verbose` says of it."""
+        return {"functions": self._running(), "outcomes_held_bytes": self.worker.outcomes_held_bytes}
+
+    def _say(self, message: str, fault: str) -> None:
+        fields = {"traceback": fault} if fault else {}
+        self._log.event("pool", message, level="error", **fields)
+
+    def _running(self) -> dict[str, float]:
+        counts = dict.fromkeys(self.hands.functions, 0.0)
+        for calling in self.hands.running.values():
+            counts[calling.method] += 1
+        return counts
+
+
+async def _until(happened: Callable[[], bool], within_s: float, hurry: asyncio.Event | None) -> bool:
+    """Whether it happened in time. A machine tells nobody when it is empty, and at this hour nobody minds being looked at."""
+    latest = time.monotonic() + within_s
+    while not happened():
+        if time.monotonic() >= latest or (hurry is not None and hurry.is_set()):
+            return False
+        await asyncio.sleep(LOOK_EVERY_S)
+    return True

@@ -1,0 +1,84 @@
+"""What a function did, as an outcome: src/homing/roles/python_answers.py."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from homing.errors import CallError, Executed, NotExecuted, OutcomeUnknown, ParamError
+from homing.functions import WrongParams
+from homing.roles.python_answers import raised, returned
+
+OTHERS = {"reason": "overloaded", "executed": "no", "retry": "safe", "call_id": "ab" * 16}
+
+
+def test_a_result_is_ok() -> None:
+    answered = returned("m", {"a": None})
+    assert (answered.outcome.reason, answered.outcome.executed, answered.outcome.result) == ("ok", "yes", b'{"a":null}')
+    assert answered.fault == ""
+
+
+@pytest.mark.parametrize("result", [object(), float("nan"), "\ud800"], ids=["object", "nan", "surrogate"])
+def test_a_result_without_a_form_in_json_proves_nothing(result: object) -> None:
+    answered = returned("m", result)
+    assert (answered.outcome.reason, answered.outcome.executed, answered.outcome.again) == ("internal_error", "unknown", False)
+    assert "Traceback" in answered.fault
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "code", "executed", "detail"),
+    [
+        (NotExecuted("Closed."), "provider_unreachable", None, "no", None),
+        (NotExecuted(17, "Closed.", {"until": 9}), "application", 17, "no", b'{"until":9}'),
+        (NotExecuted(17, "Closed.", executed="unknown"), "application", 17, "unknown", None),
+        (Executed(18, "Closed."), "application", 18, "yes", None),
+        (OutcomeUnknown(19, "Closed."), "application", 19, "unknown", None),
+        (CallError(20, "Closed."), "application", 20, "unknown", None),
+        (CallError(20, "Closed.", executed="no"), "application", 20, "no", None),
+        (CallError(20, "Closed.", {"executed": "no"}), "application", 20, "no", b'{"executed":"no"}'),
+        (CallError(4220, "Closed.", executed="no"), "provider_refused", None, "no", None),
+        (CallError(20, "Closed.", [1, "a"]), "application", 20, "unknown", b'[1,"a"]'),
+        (NotExecuted(5030, "Closed.", OTHERS), "overloaded", None, "unknown", None),
+        (Executed(5022, "Closed.", OTHERS | {"executed": "yes"}), "response_invalid", None, "unknown", None),
+    ],
+    ids=lambda value: str(value) if isinstance(value, CallError) else "",
+)
+def test_what_is_raised_for_the_caller_is_told_and_proves_what_it_says(
+    error: CallError, reason: str, code: int | None, executed: str, detail: bytes | None
+) -> None:
+    answered = raised("m", error)
+    outcome = answered.outcome
+    assert (outcome.reason, outcome.code, outcome.executed, outcome.message) == (reason, code, executed, "Closed.")
+    if detail is not None:
+        assert outcome.detail == detail
+    assert answered.fault == ""
+
+
+def test_data_without_a_form_in_json_are_left_out_and_logged() -> None:
+    answered = raised("m", NotExecuted(17, "Closed.", {"data": object()}))
+    assert (answered.outcome.code, answered.outcome.executed, answered.outcome.detail) == (17, "no", None)
+    assert "left out" in answered.fault
+
+
+def strange() -> CallError:
+    code: Any = "E17"
+    return CallError(code, "Closed.", executed="no")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a secret"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), strange()],
+    ids=lambda error: type(error).__name__,
+)
+def test_all_else_is_a_fault_that_proves_nothing_and_tells_the_caller_nothing(error: BaseException) -> None:
+    answered = raised("m", error)
+    assert (answered.outcome.reason, answered.outcome.executed, answered.outcome.again) == ("internal_error", "unknown", False)
+    assert "secret" not in answered.outcome.message
+    assert type(error).__name__ in answered.fault
+
+
+def test_wrong_params_are_a_proven_no() -> None:
+    errors = (ParamError("/year", "is no year"), ParamError("", "lacks"))
+    answered = raised("m", WrongParams(errors))
+    assert (answered.outcome.reason, answered.outcome.executed, answered.outcome.errors) == ("invalid_params", "no", errors)
+    assert answered.fault == ""

@@ -1,0 +1,115 @@
+"""What a Python worker offers, and how it leaves: src/homing/roles/python_worker.py."""
+
+import asyncio
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from homing.core.limits import Breaker
+from homing.core.machine import PeerFound, Send
+from homing.core.messages import Ready
+from homing.functions import Function
+from homing.roles.python_pool import child_command
+from homing.roles.python_worker import _NEVER_OPENS, Offering, machine_of, methods_of
+from tests.loops import on_both_loops, until
+from tests.roles import offered
+from tests.roles.calling import TARGET, WORKER, house, only
+
+
+def offering(*names: str, **options: int) -> Offering:
+    return Offering(name="offered", functions=only(*names), command=child_command(TARGET), **options)
+
+
+@pytest.mark.parametrize(
+    ("made", "size", "credit"),
+    [
+        (offering("build", "who"), 0, 100),
+        (offering("build", "who", credit=7), 0, 7),
+        (offering("add"), os.cpu_count(), os.cpu_count()),
+        (offering("add", "pid", processes=3), 3, 3),
+        (offering("add", "build", processes=3), 3, 100),
+        (offering("add", "build", processes=3, credit=2), 3, 2),
+    ],
+    ids=["async", "credit", "def", "processes", "both", "all said"],
+)
+def test_how_much_it_takes_at_once(made: Offering, size: int, credit: int) -> None:
+    assert (made.pool_size, made.credit_max) == (size, credit)
+
+
+def test_it_tells_the_broker_what_it_has() -> None:
+    machine = machine_of(offering("build", "add", processes=2), heartbeat_s=1.0)
+    said = [action.message for action in machine.handle(PeerFound(b"broker"), 0.0) if isinstance(action, Send)]
+    ready = said[0]
+    assert isinstance(ready, Ready)
+    assert ready.services == {"offered": 100}
+    assert [offer.name for offer in ready.methods] == ["offered.build", "offered.add"]
+    assert ready.methods[0] == offered.worker.functions["offered.build"].offer
+
+
+def test_what_functions_raise_keeps_no_caller_away() -> None:
+    breaker = Breaker(_NEVER_OPENS)
+    for number in range(1000):
+        breaker.record(number / 100, failure=True, ticket=breaker.allow(number / 100))
+    assert breaker.allow(10.0)
+
+
+def test_a_schema_that_is_none_is_told() -> None:
+    function = Function(lambda: None, service="s", name="f")
+    function.schema = {"type": "object", "properties": 7}
+    with pytest.raises(ValueError, match=r"methods\..*params"):
+        methods_of({"s.f": function})
+
+
+@on_both_loops
+async def test_calls_wait_for_a_process_before_they_are_claimed(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    async with house(tmp_path, processes=1) as here:
+        blocked = here.begin("block", [1, str(mark)])
+        await until(lambda: mark.exists() and mark.read_text())
+        waiting = [here.begin("add", [number, 1]) for number in range(5)]
+        assert here.part.running == 1
+        assert here.calls.granted == 1
+        assert [(await each).result for each in waiting] == [b"%d" % (number + 1) for number in range(5)]
+        assert blocked.done()
+
+
+@on_both_loops
+async def test_a_drain_lets_calls_end_and_takes_none(tmp_path: Path) -> None:
+    async with house(tmp_path) as here:
+        running = [here.begin("sleep", [0.5]), here.begin("block", [0.5])]
+        await until(lambda: here.part.running == 2)
+        drained = asyncio.ensure_future(here.part.drain(partial(here.driver.feed, WORKER), 30.0, asyncio.Event()))
+        await asyncio.sleep(0)
+        late = here.begin("add", [1, 2])
+        assert [(await each).reason for each in running] == ["ok", "ok"]
+        await drained
+        assert len(here.part.worker) == 0
+        assert not late.done()
+
+
+@on_both_loops
+async def test_a_drain_ends_with_its_time_or_in_a_hurry(tmp_path: Path) -> None:
+    for folder, within_s, hurries in (("time", 0.2, False), ("hurry", 30.0, True)):
+        (tmp_path / folder).mkdir()
+        async with house(tmp_path / folder, only("sleep")) as here:
+            running = here.begin("sleep", [50])
+            await until(lambda here=here: here.part.running == 1)  # type: ignore[misc]
+            hurry = asyncio.Event()
+            if hurries:
+                asyncio.get_running_loop().call_later(0.05, hurry.set)
+            since = time.monotonic()
+            await here.part.drain(partial(here.driver.feed, WORKER), within_s, hurry)
+            assert time.monotonic() - since < 10
+            assert ((await running).reason, (await running).executed) == ("cancelled", "unknown")
+
+
+@on_both_loops
+async def test_it_says_how_it_is(tmp_path: Path) -> None:
+    async with house(tmp_path, only("sleep")) as here:
+        call = here.begin("sleep", [0.2])
+        await until(lambda: here.part.running == 1)
+        assert here.part.verbose() == {"functions": {"offered.sleep": 1.0}, "outcomes_held_bytes": 0}
+        assert (await call).reason == "ok"
