@@ -1,11 +1,13 @@
 """`sockets`: listening sockets that are opened here or handed down."""
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
 
 import pytest
+import zmq
 
 from homing.roles import sockets
 
@@ -36,6 +38,29 @@ def test_a_path_is_named_when_it_cannot_be_had(tmp_path: Path, monkeypatch: pyte
         assert stat.S_ISSOCK(Path("broker").stat().st_mode)
         with pytest.raises(OSError, match="broker"):
             sockets.open_unix("broker")
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "tcp://*:0", "tcp://localhost:0", "ipc://broker"])
+def test_what_zeromq_takes_over_from_here_on(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sockets.open_endpoint(endpoint) as opened, zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        named = endpoint if endpoint.startswith("ipc") else f"{endpoint[:-1]}{sockets.port_of(opened)}"
+        with context.socket(zmq.DEALER) as dealer:
+            dealer.setsockopt(zmq.IPV6, 1)
+            dealer.connect(named.replace("*", "127.0.0.1"))
+            dealer.send(b"before anybody accepts")
+            router.setsockopt(zmq.USE_FD, os.dup(opened.fileno()))
+            router.bind(named)
+            assert router.poll(20_000)
+            assert router.recv_multipart()[1:] == [b"before anybody accepts"]
+    assert Path("broker").exists() is endpoint.startswith("ipc"), "it belongs to who opened it"
+
+
+@pytest.mark.parametrize("endpoint", ["ipc://nowhere/broker", "tcp://nobody.invalid:1", "tcp://192.0.2.1:0"])
+def test_an_endpoint_that_cannot_be_had_is_named(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match=re.escape(f"cannot listen on {endpoint}: ")):
+        sockets.open_endpoint(endpoint)
 
 
 def hand_down(monkeypatch: pytest.MonkeyPatch, *given: socket.socket) -> None:

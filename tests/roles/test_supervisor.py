@@ -112,7 +112,12 @@ async def test_all_are_started_and_leave_in_the_order_in_which_calls_need_them(f
         assert len(stage.logged("ready")) == 1
         stage.supervisor.stop_soon()
         left: list[str] = []
-        await stage.supervisor.stop(left.append)
+
+        async def between(role: str) -> None:
+            assert not any(place.role == role for place, _ in stage.supervisor.children.values())
+            left.append(role)
+
+        await stage.supervisor.stop(between)
         assert left == ["gateway", "worker", "broker"]
         told = [event["who"].split()[0] for event in stage.events("SIGTERM")]
         assert told == ["gateway"] * 2 + ["worker"] * 2 + ["broker"]

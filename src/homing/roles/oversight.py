@@ -82,7 +82,9 @@ class Oversight:
     def _state(self, seen: list[Seen]) -> str:
         if self._supervisor.stopping.is_set():
             return "draining"
-        missing = [role for role in LEAVING if not any(each.role == role and each.state == "ready" for each in seen)]
+        needed = {place.role for place in self._supervisor.places}
+        ready = {each.role for each in seen if each.state == "ready"}
+        missing = [role for role in LEAVING if role in needed - ready]
         return f"no {missing[0]} is ready" if missing else "ready"
 
     async def _look(self) -> list[Seen]:

@@ -46,6 +46,23 @@ def open_unix(path: str) -> socket.socket:
     return sock
 
 
+def open_endpoint(endpoint: str) -> socket.socket:
+    """Listen where ZeroMQ is to listen: "ipc://PATH", "tcp://HOST:PORT", or "tcp://*:PORT" for every address. Raises OSError."""
+    scheme, _, where = endpoint.partition("://")
+    try:
+        if scheme == "ipc":
+            return open_unix(where)
+        host, _, port = where.rpartition(":")
+        if host == "*" and socket.has_dualstack_ipv6():
+            return socket.create_server(("", int(port)), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+        first, *others = open_tcp("0.0.0.0" if host == "*" else host.strip("[]"), int(port))  # noqa: S104  # that is what it says
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {endpoint}: {error.strerror or error}") from None
+    for sock in others:
+        sock.close()
+    return first
+
+
 def port_of(sock: socket.socket) -> int:
     """The port it is bound to; 0 if it is not yet."""
     return int(sock.getsockname()[1])

@@ -6,7 +6,7 @@ It knows nothing of calls. What it runs it is given as commands, so that it can 
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -233,7 +233,7 @@ class Supervisor:
             self._hurry.set()
         self.stopping.set()
 
-    async def stop(self, between: Callable[[str], None] | None = None) -> None:
+    async def stop(self, between: Callable[[str], Awaitable[None]] | None = None) -> None:
         """See everybody off, role by role. A role that has not left yet is still kept filled. `between` is told which role has left."""
         self._log.event("drain", "Draining.", children=len(self.children))
         await self.pause()
@@ -246,7 +246,7 @@ class Supervisor:
             going = [child for place, child in self.children.values() if place.role == role]
             await asyncio.gather(*(self._see_off(child, signal.SIGTERM) for child in going))
             if between is not None:
-                between(role)
+                await between(role)
 
     async def pause(self) -> None:
         """Stop replacing. A new one that is not ready yet is sent away again."""
