@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 from homing.cli import main
 from homing.cli.call import check_params, in_words
 from homing.errors import CallError
+from tests.broker_host import Host
+from tests.brokers import ok
 from tests.scripted_gateway import Request, ScriptedGateway, Visit, each, error, free_port, response, result
 
 HOMING = [sys.executable, "-c", "from homing.cli import main; main(prog_name='homing')"]
@@ -211,3 +213,40 @@ def test_on_a_terminal_a_result_has_line_breaks_and_an_error_colours() -> None:
     with ScriptedGateway(each(echo)) as gateway:
         assert on_a_terminal("call", "m", '{"a":1}', "--url", gateway.url) == '{\r\n  "a": 1\r\n}\r\n'
     assert "\x1b[31m" in on_a_terminal("call", "m", "--url", f"http://127.0.0.1:{free_port()}")
+
+
+# --- brokers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_broker_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOMING_API_KEY", "hk_of_some_gateway")
+    with Host({"acme.echo": lambda start: ok(start.body)}) as host:
+        done = homing("acme.echo", '{"n": 1.10}', "--url", host.url)
+        assert (done.exit_code, done.stdout, done.stderr) == (0, '{"n":1.10}\n', "")
+        done = homing("acme.none", "--url", host.url, "--timeout", "20", "--json")
+        assert done.exit_code == 1
+        assert json.loads(done.stdout)["error"]["data"]["executed"] == "no"
+
+
+def test_a_broker_that_is_not_there_is_told_in_words() -> None:
+    done = homing("acme.charge", "--url", f"tcp://127.0.0.1:{free_port()}", "--timeout", "0.1")
+    assert done.exit_code == 1
+    assert "No broker was to be had until the deadline. [broker_lost, 5051]" in done.stderr
+    assert "It is proven that the provider did not carry it out." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--url", "tcp://127.0.0.1"], "is no broker's address"),
+        (["--url", "tcp://127.0.0.1:1", "--api-key", "hk_1"], "api_key is for gateways"),
+        (["--url", "tcp://10.0.0.5:1"], "nothing would be encrypted"),
+        (["--url", "tcp://10.0.0.5:1", "--curve", "none.toml", "--broker-key", "0" * 40], "none.toml cannot be read"),
+        (["--url", "http://127.0.0.1:1", "--insecure"], "insecure is for brokers"),
+    ],
+)
+@pytest.mark.parametrize("batch", [False, True])
+def test_what_cannot_work_with_brokers_is_a_usage_error(options: list[str], said: str, batch: bool) -> None:
+    done = homing("acme.charge", *options, *(["--batch", "-"] if batch else []), stdin="{}")
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from homing.cli.call_batch import Line, read_lines
+from tests.broker_host import Host
+from tests.brokers import ok
 from tests.cli.test_call import HOMING, echo, homing, on_a_terminal
 from tests.scripted_gateway import Request, ScriptedGateway, Visit, each, error, free_port, result
 
@@ -251,3 +253,12 @@ def test_on_a_terminal_there_is_a_bar(file: Path) -> None:
     assert "━" in shown
     assert [f'{{"line":{n},"result":[{n}]}}' in shown for n in (1, 2, 3)] == [True] * 3
     assert "3 of 3 calls in" in shown
+
+
+def test_brokers_are_called_too(file: Path) -> None:
+    file.write_text("".join(f'{{"n": {n}}}\n' for n in range(200)))
+    with Host({"acme.echo": lambda start: ok(start.body)}) as host:
+        done = homing("acme.echo", "--batch", str(file), "--url", host.url)
+    assert done.exit_code == 0
+    assert rows(done.stdout) == [{"line": n + 1, "result": {"n": n}} for n in range(200)]
+    assert "200 ok, 0 not" in done.stderr

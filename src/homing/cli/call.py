@@ -3,9 +3,11 @@
 import math
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from homing.client import URL, Client
 from homing.errors import CallError
@@ -29,6 +31,17 @@ RETRY = {
 _SHOWN_CHARACTERS_MAX = 2000
 
 
+class ClientOptions(TypedDict):
+    """What either client is made of."""
+
+    url: str
+    api_key: str | None
+    timeout: float | None
+    curve: str | None
+    broker_key: str | None
+    insecure: bool
+
+
 def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Seconds, from a number or with a unit."""
     if value is None:
@@ -45,7 +58,14 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.command(short_help="Call a method, or many from a file.")
 @click.argument("method", required=False)
 @click.argument("params", required=False)
-@click.option("--url", envvar="HOMING_URL", default=URL, show_default=True, show_envvar=True, help="The gateway.")
+@click.option(
+    "--url",
+    envvar="HOMING_URL",
+    default=URL,
+    show_default=True,
+    show_envvar=True,
+    help="The gateway, or brokers: tcp://HOST:PORT, several with commas between.",
+)
 @click.option(
     "--api-key",
     metavar="KEY",
@@ -53,6 +73,9 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
     show_envvar=True,
     help="Better kept in the environment.",
 )
+@click.option("--curve", metavar="FILE", help="To brokers: your keys, as `homing keys curve NAME` wrote them.")
+@click.option("--broker-key", metavar="KEY", help="To brokers: their public key.")
+@click.option("--insecure", is_flag=True, help="To brokers on other machines without CURVE: anybody may read and forge it.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
@@ -67,11 +90,16 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
     "--parallel", type=click.IntRange(1, 1000), default=16, show_default=True, help="Calls of a batch under way at once."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs: errors too, on stdout.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     method: str | None,
     params: str | None,
     url: str,
     api_key: str | None,
+    curve: str | None,
+    broker_key: str | None,
+    insecure: bool,
     timeout: float | None,
     idempotency_key: str | None,
     batch: str | None,
@@ -87,7 +115,11 @@ def command(
     Example:
       homing call demo.echo '{"text": "hello"}'
       homing call demo.charge --batch charges.jsonl > done.jsonl
+      homing call demo.echo '{"text": "hello"}' --url tcp://127.0.0.1:8372
     """
+    if url.startswith(("tcp://", "ipc://")) and ctx.get_parameter_source("api_key") is ParameterSource.ENVIRONMENT:
+        api_key = None  # it is for gateways
+    options = ClientOptions(url=url, api_key=api_key, timeout=timeout, curve=curve, broker_key=broker_key, insecure=insecure)
     if method is not None and not method.isprintable():
         raise click.UsageError(f"{method!r} is no name of a method")
     if batch is not None:
@@ -98,12 +130,12 @@ def command(
         from homing.cli.call_batch import call_all, read_lines
 
         lines = read_lines(batch, method)
-        raise SystemExit(EXIT_FAILED if call_all(lines, url, api_key, timeout, parallel, as_json=as_json) else 0)
+        raise SystemExit(EXIT_FAILED if call_all(lines, options, parallel, as_json=as_json) else 0)
     if method is None:
         raise click.UsageError("say which METHOD to call, or give a file of calls with --batch")
     text = read_params(params)
     try:
-        client = Client(url, api_key=api_key, timeout=timeout)
+        client = Client(**options)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     try:

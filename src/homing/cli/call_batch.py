@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import click
 import msgspec
 
-from homing.cli.call import check_params, error_object, plain, read_file
+from homing.cli.call import ClientOptions, check_params, error_object, plain, read_file
 from homing.client import AsyncClient
 from homing.errors import ROWS, CallError, OutcomeUnknown
 
@@ -139,10 +139,10 @@ class Run:
                 self.finish(index, OutcomeUnknown(ROWS["cancelled"].code, message, data))
 
 
-def call_all(lines: list[Line], url: str, api_key: str | None, timeout: float | None, parallel: int, *, as_json: bool) -> bool:
+def call_all(lines: list[Line], options: ClientOptions, parallel: int, *, as_json: bool) -> bool:
     """Make all calls; print their answers to stdout and a summary to stderr. True if one failed or was not made."""
     try:
-        client = AsyncClient(url, api_key=api_key, timeout=timeout)
+        client = AsyncClient(**options)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     began = time.monotonic()
