@@ -32,7 +32,7 @@ ROOMS = {
     "prometheus_client": "homing.telemetry",
     "rich": "homing.cli",
     "uvloop": "homing.roles",
-    "zmq": "homing.engines.zmq",
+    "zmq": "homing.engines",
 }
 
 

@@ -1,0 +1,163 @@
+"""What all sockets of one engine share: the loop, the counts, who can be spoken to, and the moment at which what was said leaves."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import zmq
+
+from homing.core import codec
+from homing.core.machine import Event, Peer
+from homing.core.messages import Message
+from homing.engines.zmq_outbox import Outbox
+from homing.engines.zmq_socket import SLACK_BYTES, Reader
+from homing.engines.zmq_tally import Tally
+
+RETRY_S = 0.002  # after a peer's queue was full: a ROUTER does not tell when there is room again
+
+
+class Line(Protocol):
+    """A socket, as far as sending goes."""
+
+    reader: Reader
+
+    def push(self, outlet: "Outlet") -> bool:
+        """Send what waits for this peer, without waiting. False: there is no room, come again."""
+        ...
+
+
+class Outlet:
+    """One peer behind a socket. `known`: the machine was told of it."""
+
+    __slots__ = ("due", "known", "line", "outbox", "peer", "user")
+
+    def __init__(self, line: Line, peer: Peer, user: str = "") -> None:
+        self.line = line
+        self.peer = peer
+        self.user = user
+        self.outbox = Outbox()
+        self.known = False
+        self.due = False
+
+
+class Desk:
+    """Everything that is sent goes over it. `tell` is how what sockets bring reaches the machines."""
+
+    __slots__ = (
+        "_due", "_flushing", "_retrying", "closed", "context", "frame_bytes_max", "has_machine", "loop", "number", "outlets", "sealed",
+        "tally", "tell",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tally: Tally,
+        *,
+        frame_bytes_max: int,
+        sealed: bool,
+        has_machine: Callable[[Peer], bool],
+        tell: Callable[[Peer, Event], None],
+    ) -> None:
+        self.loop = loop
+        self.tally = tally
+        self.frame_bytes_max = frame_bytes_max
+        self.sealed = sealed
+        self.has_machine = has_machine
+        self.tell = tell
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.outlets: dict[Peer, dict[Peer, Outlet]] = {}
+        self.number = 0
+        self.closed = False
+        self._due: list[Outlet] = []
+        self._flushing: asyncio.Handle | None = None
+        self._retrying: asyncio.TimerHandle | None = None
+
+    def new_peer(self) -> Peer:
+        """An address that nobody had before: what a peer calls itself may be what another is called."""
+        self.number += 1
+        return b"peer-%d" % self.number
+
+    def say(self, sender: Peer, peer: Peer, message: Message) -> None:
+        """A machine said this. It leaves when this turn of the loop is over, with all else that was said to that peer."""
+        outlet = self._find(sender, peer)
+        if outlet is None:
+            return
+        header, body = codec.pair(message)
+        if len(header) > self.frame_bytes_max + SLACK_BYTES or len(body) > self.frame_bytes_max:
+            # The peer would cut the connection, and lose what all others said on it.
+            self.tally.add("size", f"A {type(message).__name__} of {len(header) + len(body)} bytes was too large to send.")
+        elif outlet.outbox.add(header, body):
+            self._make_due(outlet)
+        else:
+            self._full(outlet)
+
+    def say_frames(self, sender: Peer, peer: Peer, frames: list[bytes]) -> bool:
+        """The same for frames that are no messages of ours; they leave as they are. False: they never will."""
+        outlet = self._find(sender, peer)
+        if outlet is None:
+            return False
+        if not outlet.outbox.add_frames(frames):
+            self._full(outlet)
+            return False
+        self._make_due(outlet)
+        return True
+
+    def forget(self, address: Peer, outlet: Outlet) -> None:
+        """Nothing more can be said to this peer."""
+        self.outlets.get(address, {}).pop(outlet.peer, None)
+        outlet.outbox.clear()
+
+    def flush(self) -> None:
+        """Send what waits, now."""
+        self._flushing = None
+        due, self._due = self._due, []
+        lines: set[Line] = set()
+        for outlet in due:
+            outlet.due = False
+            lines.add(outlet.line)
+            if not outlet.line.push(outlet):
+                outlet.due = True
+                self._due.append(outlet)
+                if self._retrying is None and not self.closed:
+                    self._retrying = self.loop.call_later(RETRY_S, self._retry)
+        for line in lines:
+            line.reader.look()
+
+    def waits(self) -> bool:
+        """Whether anything has not left."""
+        return bool(self._due)
+
+    def held_bytes(self) -> int:
+        """What waits for peers that do not read."""
+        return sum(outlet.outbox.held_bytes for outlets in self.outlets.values() for outlet in outlets.values())
+
+    def close(self) -> None:
+        """Nothing is sent by itself any more."""
+        self.closed = True
+        for timer in (self._flushing, self._retrying):
+            if timer is not None:
+                timer.cancel()
+
+    def _find(self, sender: Peer, peer: Peer) -> Outlet | None:
+        outlets = self.outlets.get(sender)
+        outlet = None if outlets is None else outlets.get(peer)
+        if outlet is None:
+            self.tally.add("unreachable")
+        return outlet
+
+    def _full(self, outlet: Outlet) -> None:
+        who = f" of {outlet.user}" if outlet.user else ""
+        self.tally.add("full", f"A peer{who} does not read; what was said to it was dropped.")
+
+    def _make_due(self, outlet: Outlet) -> None:
+        if outlet.due:
+            return
+        outlet.due = True
+        self._due.append(outlet)
+        if self._flushing is None and not self.closed:
+            self._flushing = self.loop.call_soon(self.flush)
+
+    def _retry(self) -> None:
+        self._retrying = None
+        if self._flushing is None:
+            self.flush()
