@@ -17,7 +17,8 @@ from typing import Any, Self
 from homing import config
 from homing.edges import rpc
 from homing.edges.http import Exchange, Listener, ListenerLimits
-from homing.roles.serve import Process, new_loop
+from homing.roles.process import new_loop
+from homing.roles.serve import OneProcess
 from homing.telemetry import Log
 
 JSON = [(b"Content-Type", b"application/json")]
@@ -119,7 +120,7 @@ class Serving:
         self._folder = folder
         self._environ = environ or {}
         self.provider = ScriptedProvider(provide)
-        self.process: Process
+        self.process: OneProcess
         self.loop: asyncio.AbstractEventLoop
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -203,7 +204,7 @@ class Serving:
             path = self._folder / "homing.toml"
             path.write_text(self._text.replace("{provider}", f"http://127.0.0.1:{port}"))
             reading = config.read(path, listen="127.0.0.1:0", environ=self._environ)
-            self.process = Process(config.usable(reading), reading.methods, log=log)
+            self.process = OneProcess(config.usable(reading), reading.methods, log=log)
             await self.process.start()
         except BaseException as error:
             self._failure = error

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from homing import curve
 from homing.forms import Address, is_local
-from homing.settings import Config, DialCurve, Gateway, Method, Peer, Principal, Provider
+from homing.settings import Broker, Config, DialCurve, Gateway, Method, Peer, Principal, Provider
 from homing.sources import KeyPath, show_path
 from homing.units import format_duration, format_size
 
@@ -107,16 +108,24 @@ def _key_file(name: str, path: KeyPath, report: Report) -> None:
             report(path, str(error))
 
 
+_REACHED = "can be reached from other machines, and whoever reaches it can call, serve and listen in"
+
+
+def exposed(broker: Broker) -> str | None:
+    """Why it may not listen there, None if it may: as for dialling."""
+    if not broker.listen or broker.curve.key or broker.insecure or is_local(broker.listen):
+        return None
+    advice = "`homing keys curve NAME` makes keys for curve.key; or say insecure = true"
+    return f"{broker.listen} {_REACHED}; {advice}"
+
+
 def _broker(config: Config, report: Report) -> None:
     broker = config.broker
     _key_file(broker.curve.key, ("broker", "curve", "key"), report)
-    if broker.listen and not is_local(broker.listen) and not broker.curve.key:
-        message = f"{broker.listen} can be reached from other machines, and whoever reaches it can call, serve and listen in"
-        if broker.insecure:
-            report(("broker", "insecure"), message, warning=True)
-        else:
-            advice = "`homing keys curve NAME` makes keys for curve.key; or say insecure = true"
-            report(("broker", "listen"), f"{message}; {advice}")
+    if (why := exposed(broker)) is not None:
+        report(("broker", "listen"), why)
+    elif broker.insecure and exposed(replace(broker, insecure=False)) is not None:
+        report(("broker", "insecure"), f"{broker.listen} {_REACHED}", warning=True)
     if broker.curve.key and not config.peers:
         message = "nobody is let in: there is no [peers.NAME] with the public key of a gateway or worker"
         report(("broker", "curve"), message, warning=True)

@@ -155,6 +155,11 @@ def is_local(endpoint: str) -> bool:
     return endpoint.startswith("ipc://") or parse_address(endpoint.removeprefix("tcp://")).loopback
 
 
+def is_guarded(endpoint: str) -> bool:
+    """Whether the file system says who may connect: such a socket needs no keys, and has none."""
+    return endpoint.startswith("ipc:///")
+
+
 def _address_or_off(raw: object, folder: Path) -> Address | None:
     return None if raw == "" else parse_address(raw)
 

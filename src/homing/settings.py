@@ -73,7 +73,13 @@ class GatewayTls(_Section, frozen=True):
 
 
 class DialCurve(_Section, frozen=True):
-    key: Annotated[FilePath, Meta(description='Our keys: a file that `homing keys curve NAME` wrote; `""` is no CURVE.')] = ""
+    key: Annotated[
+        FilePath,
+        Meta(
+            description='Our keys: a file that `homing keys curve NAME` wrote; `""` is no CURVE. '
+            "A path of `ipc://` is guarded by its folder, and has none."
+        ),
+    ] = ""
     broker: Annotated[str, forms.CURVE_KEY_OR_OFF, Meta(description="The public key of the brokers.")] = ""
 
 
@@ -124,7 +130,9 @@ class Gateway(_Section, frozen=True):
         tuple[Endpoint, ...],
         Meta(description="The brokers of `homing gateway`; `--broker` overrides them. `homing serve` has one inside."),
     ] = ()
-    curve: Annotated[DialCurve, Meta(description="CURVE towards the brokers.")] = DialCurve()
+    curve: Annotated[
+        DialCurve, Meta(description="CURVE towards the brokers; a path of `ipc://` is guarded by its folder, and has none.")
+    ] = DialCurve()
     insecure: Annotated[
         bool, Meta(description="Speak to other machines without CURVE. Whoever is on the way can read, forge and drop calls.")
     ] = False
@@ -195,7 +203,9 @@ class Worker(_Section, frozen=True):
         forms.ADDRESS_OR_OFF,
         Meta(description='Where it has its health and metrics, such as `"127.0.0.1:8375"`; `""` is nowhere.'),
     ] = None
-    curve: Annotated[DialCurve, Meta(description="CURVE towards the brokers.")] = DialCurve()
+    curve: Annotated[
+        DialCurve, Meta(description="CURVE towards the brokers; a path of `ipc://` is guarded by its folder, and has none.")
+    ] = DialCurve()
     insecure: Annotated[
         bool, Meta(description="Speak to other machines without CURVE. Whoever is on the way can read, forge and drop calls.")
     ] = False

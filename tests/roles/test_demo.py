@@ -12,7 +12,7 @@ import uvloop
 from homing import AsyncClient, CallError, OutcomeUnknown
 from homing.config import ConfigError, usable
 from homing.roles.demo import DemoProvider, demo_config, read_demo, start_demo
-from homing.roles.serve import Process
+from homing.roles.serve import OneProcess
 from homing.telemetry import Log
 
 
@@ -36,7 +36,7 @@ def with_demo(act: Any) -> Any:
 
 
 def test_echo_and_slow() -> None:
-    async def act(homing: AsyncClient, process: Process, provider: DemoProvider) -> None:
+    async def act(homing: AsyncClient, process: OneProcess, provider: DemoProvider) -> None:
         assert await homing.call("demo.echo", {"text": "hé"}) == {"text": "hé"}
         assert await homing.call("demo.slow", {"seconds": 0.05}) == {"slept_s": 0.05}
         with pytest.raises(CallError, match="params"):
@@ -46,7 +46,7 @@ def test_echo_and_slow() -> None:
 
 
 def test_what_was_lost_is_unknown_and_in_the_ledger() -> None:
-    async def act(homing: AsyncClient, process: Process, provider: DemoProvider) -> None:
+    async def act(homing: AsyncClient, process: OneProcess, provider: DemoProvider) -> None:
         with pytest.raises(OutcomeUnknown) as raised:
             await homing.call("demo.lost", {"account": "a1", "amount": 1200})
         assert (raised.value.reason, raised.value.retry) == ("connection_lost", "unsafe")
@@ -56,7 +56,7 @@ def test_what_was_lost_is_unknown_and_in_the_ledger() -> None:
 
 
 def test_what_was_lost_is_found() -> None:
-    async def act(homing: AsyncClient, process: Process, provider: DemoProvider) -> None:
+    async def act(homing: AsyncClient, process: OneProcess, provider: DemoProvider) -> None:
         charge: Any = await homing.call("demo.found", {"account": "a1", "amount": 1200})
         assert charge == msgspec.to_builtins(provider.ledger[0])
         assert provider.charges == 1
@@ -65,7 +65,7 @@ def test_what_was_lost_is_found() -> None:
 
 
 def test_charge_and_ledger() -> None:
-    async def act(homing: AsyncClient, process: Process, provider: DemoProvider) -> None:
+    async def act(homing: AsyncClient, process: OneProcess, provider: DemoProvider) -> None:
         charged: Any = await homing.call("demo.charge", {"account": "a1", "amount": 5})
         ledger: Any = await homing.call("demo.ledger")
         assert charged["id"] == "ch_1"
@@ -75,7 +75,7 @@ def test_charge_and_ledger() -> None:
 
 
 def test_flaky_is_as_flaky_as_asked() -> None:
-    async def act(homing: AsyncClient, process: Process, provider: DemoProvider) -> None:
+    async def act(homing: AsyncClient, process: OneProcess, provider: DemoProvider) -> None:
         assert await homing.call("demo.flaky", {"failure_ratio": 0}) == {"luck": "good"}
         with pytest.raises(CallError) as raised:
             await homing.call("demo.flaky", {"failure_ratio": 1})
@@ -86,7 +86,7 @@ def test_flaky_is_as_flaky_as_asked() -> None:
 
 
 def test_the_provider_knows_its_own_mistakes() -> None:
-    async def act(homing: AsyncClient, process: Process, provider: DemoProvider) -> None:
+    async def act(homing: AsyncClient, process: OneProcess, provider: DemoProvider) -> None:
         for head, body, status in (("GET /nothing", "", b"404"), ("POST /echo", "{", b"400")):
             reader, writer = await asyncio.open_connection("127.0.0.1", provider.port)
             text = f"{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
@@ -99,7 +99,7 @@ def test_the_provider_knows_its_own_mistakes() -> None:
 
 
 def test_an_address_that_is_taken_is_told() -> None:
-    async def act(homing: AsyncClient, process: Process, provider: DemoProvider) -> None:
+    async def act(homing: AsyncClient, process: OneProcess, provider: DemoProvider) -> None:
         log = Log(os.open(os.devnull, os.O_WRONLY), human=False)
         with pytest.raises(OSError, match="in use"):
             await start_demo(log, listen=f"127.0.0.1:{process.port}", admin="127.0.0.1:0")

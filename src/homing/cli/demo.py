@@ -2,10 +2,10 @@
 
 import click
 
-from homing.cli.serve import run
+from homing.cli.running import run
 from homing.config import ConfigError
 from homing.roles.demo import demo_config, start_demo
-from homing.roles.serve import Process
+from homing.roles.serve import OneProcess
 from homing.telemetry import Log
 
 TRY = """\
@@ -29,7 +29,7 @@ def curl(url: str, method: str, params: str) -> str:
     return f"    curl -sw '\\n' {url}/rpc -H 'Content-Type: application/json' -d '{body}'"
 
 
-def words(process: Process, provider_port: int) -> str:
+def words(process: OneProcess, provider_port: int) -> str:
     """What runs where, and what to paste."""
     listen, admin = process.config.gateway.listen, process.config.admin.listen
     url = f"http://{listen.host}:{process.port}"

@@ -14,7 +14,7 @@ import msgspec
 from homing import config
 from homing.edges import rpc
 from homing.edges.http import Exchange, Listener, ListenerLimits
-from homing.roles.serve import Process
+from homing.roles.serve import OneProcess
 from homing.telemetry import Log
 
 JSON = [(b"Content-Type", b"application/json")]
@@ -129,12 +129,12 @@ def read_demo(provider_port: int, *, listen: str | None = None, admin: str | Non
         return config.read(path, listen=listen, environ=environ)
 
 
-async def start_demo(log: Log, *, listen: str | None = None, admin: str | None = None) -> tuple[Process, DemoProvider]:
+async def start_demo(log: Log, *, listen: str | None = None, admin: str | None = None) -> tuple[OneProcess, DemoProvider]:
     """Provider and gateway, running. Raises OSError if an address is taken, ConfigError if one is none."""
     provider = DemoProvider()
     port = await provider.start()
     reading = read_demo(port, listen=listen, admin=admin)
-    process = Process(config.usable(reading), reading.methods, log=log)
+    process = OneProcess(config.usable(reading), reading.methods, log=log)
     try:
         await process.start()
     except OSError:

@@ -13,6 +13,7 @@ from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.limits import BreakerPolicy, Rate
 from homing.core.messages import LIFE_BYTES
 from homing.core.methods import Method
+from homing.core.permits import ANYTHING, Permit
 from homing.core.worker import Worker
 from homing.edges.auth import Principal, Principals
 from homing.edges.http import ListenerLimits
@@ -32,14 +33,20 @@ def new_life() -> bytes:
 
 def calls_of(config: Config, *, heartbeat_s: float) -> Calls:
     """The gateway's machine."""
-    return Calls(new_life(), heartbeat_s=heartbeat_s)
+    return Calls(new_life(), heartbeat_s=heartbeat_s, frame_bytes_max=config.broker.frame_bytes_max)
 
 
-def broker_of(config: Config, *, heartbeat_s: float) -> Broker:
+def broker_of(config: Config, *, heartbeat_s: float, permits: Mapping[str, Permit] | None = None) -> Broker:
     """The broker's machine."""
     table = config.broker
     limits = BrokerLimits(table.queue_length_max, table.held_bytes_max, table.no_worker_after)
-    return Broker(new_life(), limits, heartbeat_s=heartbeat_s)
+    return Broker(new_life(), limits, heartbeat_s=heartbeat_s, frame_bytes_max=config.broker.frame_bytes_max, permits=permits)
+
+
+def permits_of(config: Config) -> dict[str, Permit]:
+    """What the peers may do, by name. Who has no key came by a way that is guarded otherwise, and may do anything."""
+    permits = {name: Permit(serve=peer.serve, call=peer.call, principal=peer.principal) for name, peer in config.peers.items()}
+    return {"": ANYTHING, **permits}
 
 
 def worker_of(config: Config, methods: Mapping[str, Method], *, heartbeat_s: float, credit_max: int | None = None) -> Worker:
@@ -61,6 +68,7 @@ def worker_of(config: Config, methods: Mapping[str, Method], *, heartbeat_s: flo
         random=random.random,
         heartbeat_s=heartbeat_s,
         outcomes_held_bytes_max=config.worker.outcomes_held_bytes_max,
+        frame_bytes_max=config.broker.frame_bytes_max,
     )
 
 

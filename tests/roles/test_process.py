@@ -1,0 +1,142 @@
+"""A process from start to stop, whatever its parts."""
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+
+import pytest
+
+from homing import config
+from homing.forms import Address
+from homing.roles.process import Plan, Process, Unbound
+from homing.telemetry import Log
+from tests.loops import run, until
+
+HOUSE = """
+[gateway]
+listen = "127.0.0.1:{port}"
+[providers.acme]
+base_url = "http://127.0.0.1:9"
+[methods."acme.safe"]
+provider = "acme"
+effect = "safe"
+request = "POST /"
+"""
+
+
+class Stage:
+    """A folder, a log, and processes made in it."""
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        (folder / "homing.toml").write_text(HOUSE.replace("{port}", str(port)))
+        self._reading = config.read(folder / "homing.toml")
+        self._path = folder / "log.jsonl"
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.log = Log(self._fd, human=False)
+
+    def process(self, plan: Plan) -> Process:
+        return Process(config.usable(self._reading), self._reading.methods, plan, log=self.log)
+
+    def run(self, main: Coroutine[object, object, None]) -> list[dict[str, object]]:
+        """Run it, and return what was logged."""
+        try:
+            run(main)
+        finally:
+            self.log.close()
+            os.close(self._fd)
+        return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+GATEWAY = Plan(name="homing gateway", gateway=True, dials=("ipc://@homing-nobody",))
+BROKER = Plan(name="homing broker", broker=True, listens=("tcp://127.0.0.1:0",))
+
+
+def test_an_address_that_cannot_be_had_is_named_and_nothing_is_left_open(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        stage = Stage(tmp_path, port)
+
+        async def main() -> None:
+            for plan, named in (
+                (GATEWAY, f"127.0.0.1:{port}"),
+                (Plan(name="x", broker=True, listens=(f"tcp://127.0.0.1:{port}",)), f"tcp://127.0.0.1:{port}"),
+                (Plan(name="x", broker=True, listens=BROKER.listens, admin=Address("127.0.0.1", port)), f"127.0.0.1:{port}"),
+            ):
+                with pytest.raises(Unbound, match=f"cannot listen on {named}: .*in use") as refused:
+                    await stage.process(plan).start()
+                assert refused.value.errno == errno.EADDRINUSE
+
+        stage.run(main())
+
+
+def test_a_broker_has_nothing_to_wait_for(stage: Stage) -> None:
+    async def main() -> None:
+        process = stage.process(BROKER)
+        await process.start()
+        assert process.endpoints[0].startswith("tcp://127.0.0.1:")
+        assert not process.endpoints[0].endswith(":0")
+        process.heed_signals()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(process.run(), 10)
+
+    assert [line["event"] for line in stage.run(main())] == ["drain", "stopped"]
+
+
+def test_who_has_started_it_is_gone(stage: Stage) -> None:
+    reader, writer = os.pipe()
+
+    async def main() -> None:
+        process = stage.process(Plan(name="x", broker=True, listens=BROKER.listens, parent_fd=reader))
+        await process.start()
+        running = asyncio.ensure_future(process.run())
+        os.close(writer)
+        await asyncio.wait_for(running, 10)
+
+    stage.run(main())
+
+
+def test_the_gateway_and_its_broker_find_each_other_and_lose_each_other(stage: Stage, tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/broker"
+
+    async def main() -> None:
+        gateway = stage.process(Plan(name="homing gateway", gateway=True, dials=(endpoint,)))
+        await gateway.start()
+        assert gateway.front is not None
+        assert not gateway.front.gateway.ready
+        broker = stage.process(Plan(name="homing broker", broker=True, listens=(endpoint,)))
+        await broker.start()
+        await until(lambda: gateway.front is not None and gateway.front.gateway.ready)
+        await broker.stop()
+        await until(lambda: b"Lost" in (tmp_path / "log.jsonl").read_bytes())
+        assert gateway.front.gateway.ready, "it has been reached once"
+        await gateway.stop()
+        assert not gateway.front.gateway.ready
+
+    lines = [line["message"] for line in stage.run(main()) if line["event"] == "broker"]
+    assert lines == [f"Reached the broker at {endpoint}.", f"Lost the broker at {endpoint}."]
+
+
+def test_what_was_dropped_is_one_line_for_all_and_none_for_nothing(stage: Stage) -> None:
+    async def main() -> None:
+        process = stage.process(BROKER)
+        await process.start()
+        assert process.middle is not None
+        process.middle.broker.counts["strange"] += 3
+        process._log_counts()
+        process._log_counts()
+        process.middle.broker.counts["strange"] += 1
+        assert b'homing_messages_dropped_total{name="strange"} 4.0' in process.metrics.exposition()
+        await process.stop()
+
+    lines = [line for line in stage.run(main()) if line["event"] == "counted"]
+    assert [line["strange"] for line in lines] == [3, 1]
