@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from homing import config
 from homing.cli import main
+from homing.curve import is_key, read_keys
 
 
 def test_the_stanza_has_the_hash_and_the_key_is_shown_apart(tmp_path: Path) -> None:
@@ -43,3 +45,73 @@ def test_what_is_no_name_is_refused(name: str) -> None:
     result = CliRunner().invoke(main, ["keys", "new", name])
     assert result.exit_code == 2
     assert "is no name for a principal" in result.stderr
+
+
+def test_a_process_gets_a_file_of_its_own_and_a_stanza_without_the_secret(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["keys", "curve", "worker-1", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "worker-1.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    keys = read_keys(path)
+    assert is_key(keys.public_key)
+    assert is_key(keys.secret_key)
+    assert tomllib.loads(result.stdout)["peers"]["worker-1"]["public_key"] == keys.public_key
+    assert keys.secret_key not in result.output
+    assert str(path) in result.stderr
+
+
+def test_only_its_owner_may_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o777)
+    try:
+        assert CliRunner().invoke(main, ["keys", "curve", "x", "--out", str(tmp_path)]).exit_code == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_programs_get_json_of_a_process_too(tmp_path: Path) -> None:
+    told = json.loads(CliRunner().invoke(main, ["keys", "curve", "x", "--out", str(tmp_path), "--json"]).stdout)
+    assert told == {"name": "x", "public_key": read_keys(tmp_path / "x.key").public_key, "path": str(tmp_path / "x.key")}
+
+
+def test_the_stanza_is_configuration(tmp_path: Path) -> None:
+    stanza = CliRunner().invoke(main, ["keys", "curve", "x", "--out", str(tmp_path)]).stdout
+    path = tmp_path / "homing.toml"
+    path.write_text(stanza)
+    assert config.load(path).peers["x"].public_key == read_keys(tmp_path / "x.key").public_key
+
+
+def test_keys_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x.key").write_text("precious")
+    result = CliRunner().invoke(main, ["keys", "curve", "x", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "exists, and keys are never overwritten" in result.stderr
+    assert (tmp_path / "x.key").read_text() == "precious"
+    assert not result.stdout
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["keys", "curve", "x", "--out", str(tmp_path / "nowhere")])
+    assert result.exit_code == 2
+    assert "nowhere/x.key cannot be written: no such file or directory" in result.stderr
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, mode: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fchmod", full)
+    result = CliRunner().invoke(main, ["keys", "curve", "x", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no space left on device" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("", "is no name for a process"), ("../x", "cannot have a slash"), ("a\nb", "is no name")]
+)
+def test_what_is_no_name_for_a_process_is_refused(name: str, why: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["keys", "curve", name, "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert why in result.stderr
+    assert not list(tmp_path.iterdir())
