@@ -1,6 +1,8 @@
 """Peers of every kind behind one ROUTER: good ones, silent ones, deaf ones, and those that send junk."""
 
+import os
 import socket
+from pathlib import Path
 
 import pytest
 import zmq
@@ -41,6 +43,35 @@ def test_last_words_of_many_that_leave_at_once_are_heard_and_each_is_lost_once()
             assert broker.found == list(dict.fromkeys(broker.found))
             assert set(broker.lost) == set(broker.found)
             assert not broker.engine._desk.outlets[HERE]
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["tcp", "ipc"])
+def test_who_comes_after_goes_on_with_the_socket_that_was_opened_for_both(kind: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        opened = socket.create_server(("127.0.0.1", 0)) if kind == "tcp" else socket.socket(socket.AF_UNIX)
+        if kind == "ipc":
+            opened.bind(str(tmp_path / "b"))
+            opened.listen()
+        endpoint = f"tcp://127.0.0.1:{opened.getsockname()[1]}" if kind == "tcp" else f"ipc://{tmp_path / 'b'}"
+        async with party() as worker:
+            there = worker.dial(endpoint)
+            async with party(opened={endpoint: os.dup(opened.fileno())}) as first:
+                assert first.bind(endpoint) == endpoint
+                await until(lambda: worker.found)  # it had dialled before anybody accepted
+                await met(first, worker, there)
+            await until(lambda: worker.lost)
+            async with party(opened={endpoint: os.dup(opened.fileno())}) as second:
+                second.bind(endpoint)
+                await until(lambda: len(worker.found) == 2)
+                await met(second, worker, there)
+                async with party(opened={endpoint: os.dup(opened.fileno())}) as third:
+                    third.bind(endpoint)  # while the second is still there
+                    second.engine.close(0.0)
+                    await until(lambda: len(worker.found) == 3)
+                    await met(third, worker, there)
+        opened.close()
 
     run(main())
 

@@ -8,7 +8,7 @@ peer; and each peer is told to the machine when its connection is there, and whe
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from homing.core.machine import Action, Event, Expel, Machine, Peer
@@ -35,9 +35,11 @@ class Zmq:
     for each kind. Kinds: those of `codec.WireError`, `foreign` (frames of no known protocol), `unreachable` (said to a peer that is
     not there), `full` (said to a peer that does not read), `size` (too large to send), `late` (from a broker that is gone), `denied`
     (a key on no list), `handshake`, `expelled`.
+
+    `opened` are descriptors of sockets that listen already, by the endpoint that `bind` will be asked for.
     """
 
-    __slots__ = ("_closed", "_desk", "_lines", "_machines", "_memory", "_zap")
+    __slots__ = ("_closed", "_desk", "_lines", "_machines", "_memory", "_opened", "_zap")
 
     def __init__(
         self,
@@ -47,7 +49,9 @@ class Zmq:
         sealed: bool = False,
         count: Callable[[str], None] = _nothing,
         warn: Callable[[str, str], None] = _nothing,
+        opened: Mapping[str, int] | None = None,
     ) -> None:
+        self._opened = dict(opened or {})
         self._machines: set[Peer] = set()
         self._desk = Desk(
             loop,
@@ -120,7 +124,7 @@ class Zmq:
             self._zap.admit(domain, curve.users)
         router = Router(self._desk, address, curve, domain, foreign)
         try:
-            bound = router.bind(endpoint)
+            bound = router.bind(endpoint, self._opened.pop(endpoint, None))
         except OSError:
             router.discard()
             raise

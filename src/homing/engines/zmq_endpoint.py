@@ -22,9 +22,14 @@ _WHY = {
 }
 
 
-def bind(bound: zmq.Socket[bytes], endpoint: str) -> str:
-    """Listen there; returns where, with the port that a wildcard became. Raises OSError, which says for people what is wrong."""
-    if endpoint.startswith(IPC):
+def bind(bound: zmq.Socket[bytes], endpoint: str, fd: int | None = None) -> str:
+    """Listen there; returns where, with the port that a wildcard became. Raises OSError, which says for people what is wrong.
+
+    `fd` is a socket that listens there already, and from which others may accept too. libzmq closes it in the end, and leaves its path.
+    """
+    if fd is not None:
+        bound.set(zmq.USE_FD, fd)
+    elif endpoint.startswith(IPC):
         _make_way(endpoint)
     _choose_family(bound, endpoint)
     try:

@@ -68,9 +68,9 @@ class Router:
         self._monitor = Monitor(desk.loop, desk.context, self._socket, _EVENTS, self._heard)
         self.reader = Reader(desk.loop, self._socket, self._receive)
 
-    def bind(self, endpoint: str) -> str:
-        """Listen; returns where. Raises OSError, which says for people what is wrong."""
-        self._endpoint = zmq_endpoint.bind(self._socket, endpoint)
+    def bind(self, endpoint: str, fd: int | None = None) -> str:
+        """Listen; returns where. Raises OSError, which says for people what is wrong. `fd` is as in `zmq_endpoint.bind`."""
+        self._endpoint = zmq_endpoint.bind(self._socket, endpoint, fd)
         return self._endpoint
 
     def close(self) -> None:
