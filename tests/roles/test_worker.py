@@ -8,7 +8,7 @@ import pytest
 
 from homing.core.machine import Event, Finished, Start
 from homing.edges.auth import new_key
-from homing.errors import Outcome
+from homing.errors import Effect, Outcome
 from tests.serving import Answer, Serving
 
 HOUSE = """
@@ -110,13 +110,13 @@ properties.amount.type = "integer"
 )
 
 
-def ask(homing: Serving, call_id: bytes, body: bytes) -> Outcome:
+def ask(homing: Serving, call_id: bytes, body: bytes, effect: Effect = "once", method: str = "acme.charge") -> Outcome:
     """Have the hands ask the provider for a call, as the machine would after a grant."""
     finished: Future[Outcome] = Future()
 
     async def start() -> None:
         hands = homing.process.hands
-        hands.trusted = b"ours"
+        hands.looked_at = lambda call_id: call_id.startswith(b"ours")
 
         def feed(event: Event) -> None:
             assert isinstance(event, Finished)
@@ -129,9 +129,9 @@ def ask(homing: Serving, call_id: bytes, body: bytes) -> Outcome:
                 call_id=call_id,
                 number=1,
                 attempt=1,
-                method="acme.charge",
+                method=method,
                 provider="acme",
-                effect="once",
+                effect=effect,
                 principal="",
                 key="",
                 body=body,
@@ -186,3 +186,13 @@ def test_what_our_own_gateway_has_validated_is_not_looked_at_again(tmp_path: Pat
     with Serving(STRICT, tmp_path, lambda asked: Answer(body=1)) as homing:
         assert ask(homing, b"ours-call", b"{}").reason == "ok"
     assert homing.provider.log[0].body == b"{}"
+
+
+def test_nobody_makes_a_method_less_strict_than_it_is(tmp_path: Path) -> None:
+    with Serving(STRICT, tmp_path, lambda asked: Answer(body=1)) as homing:
+        for effect in ("keyed", "safe"):
+            outcome = ask(homing, b"strange-call", b'{"account":"a"}', effect)
+            assert (outcome.reason, outcome.executed) == ("invalid_request", "no")
+            assert outcome.message == f"acme.charge is 'once' here, and was called as '{effect}'."
+        assert homing.provider.log == []
+        assert ask(homing, b"strange-call", b"{}", "once", "acme.safe").reason == "ok"

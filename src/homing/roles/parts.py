@@ -23,6 +23,7 @@ from homing.roles.worker import Hands
 from homing.telemetry import Log, Metrics
 
 FAREWELL_S = 0.1  # between the last connection taken and the first closed: what was on its way still hears its no
+PARTING_S = 5.0  # whoever says nothing on its connection for so long is not missed
 SEEN_S = 5.0  # what a worker waits for its last outcomes to be seen; they are said again every second
 LOOK_EVERY_S = 0.01  # while draining
 
@@ -40,6 +41,7 @@ class GatewayPart:
         self.gateway = Gateway(self.calls, methods, principals, limits, log=log, metrics=metrics)
         self.listener = Listener(self.gateway.answer, machines.listener_limits(config), refusal=rpc.refusal)
         self.port = 0
+        self._head = self.calls.life[:GATEWAY_BYTES]
         self._measure(metrics)
 
     @property
@@ -47,14 +49,9 @@ class GatewayPart:
         """How often what was refused by the machine."""
         return self.calls.counts
 
-    @property
-    def head(self) -> bytes:
-        """How the ids of its calls begin."""
-        return self.calls.life[:GATEWAY_BYTES]
-
-    def act(self, action: Action) -> None:
-        """What the machine wants done."""
-        self.gateway.act(action)
+    def owns(self, call_id: bytes) -> bool:
+        """Whether a call came in here."""
+        return call_id.startswith(self._head)
 
     async def listen(self, sockets: Sequence[socket.socket] = ()) -> None:
         """Take callers, on sockets that somebody else has opened or else on the configured address. Raises OSError."""
@@ -64,6 +61,16 @@ class GatewayPart:
             self.port = await self.listener.start_on(sock, tls=tls)
         if not sockets:
             self.port = await self.listener.start(gateway.listen.host, gateway.listen.port, tls=tls)
+
+    async def part(self, hurry: asyncio.Event) -> None:
+        """Accept nobody more, for others do. Whoever is connected is served on, and told with its next answer to connect anew."""
+        self.listener.stop_accepting()
+        self.listener.part()
+        latest = time.monotonic() + PARTING_S
+        while self.listener.connections:
+            if time.monotonic() >= latest or hurry.is_set():
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def drain(self, within_s: float, hurry: asyncio.Event) -> None:
         """Refuse new calls; running ones may end, until that much time has passed or there is a hurry. Then the rest settles."""
@@ -180,7 +187,7 @@ class Back(Protocol):
 class WorkerPart:
     """Who asks the providers: their connections, the requests under way, and the outcomes nobody has seen yet.
 
-    `trusted` is as in `Hands`.
+    `looked_at` is as in `Hands`.
     """
 
     address = b"worker"
@@ -194,14 +201,14 @@ class WorkerPart:
         log: Log,
         metrics: Metrics,
         credit_max: int | None = None,
-        trusted: bytes | None = None,
+        looked_at: Callable[[bytes], bool] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._log = log
         self._providers = tuple(config.providers)
         self._remotes = remotes_of(config, Resolver(loop), loop)
         self.worker = machines.worker_of(config, methods, heartbeat_s=heartbeat_s, credit_max=credit_max)
-        self.hands = Hands(methods, self._remotes, fault=self._fault, soon=loop.call_soon, trusted=trusted)
+        self.hands = Hands(methods, self._remotes, fault=self._fault, soon=loop.call_soon, looked_at=looked_at)
         metrics.gauge("homing_outcomes_held_bytes", "Bytes of outcomes held until seen.", lambda: self.worker.outcomes_held_bytes)
         metrics.gauge("homing_provider_in_flight", "Calls that hold a slot, by provider.", self._in_flight)
 

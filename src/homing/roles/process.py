@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 
 from homing.config import Config
-from homing.core.machine import Event, Peer, PeerFound, PeerLost
+from homing.core.machine import Event, Peer, PeerFound, PeerLost, Received
 from homing.core.messages import Claim, Settled
 from homing.core.methods import Method
 from homing.driver import Driver
@@ -108,7 +108,7 @@ class Process:
             self.back = make_back(heartbeat_s, self.metrics)
         elif plan.worker:
             asked = asked_methods(methods, config.worker.services if plan.dials else ())
-            trusted = None if plan.alone else self.front.head if self.front is not None else b"no gateway"
+            looked_at = None if plan.alone else self.front.owns if self.front is not None else _never
             self.back = WorkerPart(
                 config,
                 asked,
@@ -116,7 +116,7 @@ class Process:
                 log=log,
                 metrics=self.metrics,
                 credit_max=plan.credit_max,
-                trusted=trusted,
+                looked_at=looked_at,
             )
         self.admin = Admin(self._state, self.metrics, self._verbose)
         self._station: Memory | Zmq = Memory() if plan.alone else self._sockets()
@@ -221,7 +221,7 @@ class Process:
         station, feed = self._station, self._driver.feed
         front, middle, back = self.front, self.middle, self.back
         if front is not None:
-            station.attach(GATEWAY, front.calls, front.act)
+            station.attach(GATEWAY, front.calls, front.gateway.act)
             front.gateway.feed = partial(feed, GATEWAY)
         if middle is not None:
             station.attach(BROKER, middle.broker, middle.act)
@@ -258,12 +258,14 @@ class Process:
 
     def _tell(self, address: Peer, event: Event) -> None:
         """What the sockets bring. That a broker is reached, or lost, is worth a line."""
-        if type(event) is PeerFound and address != BROKER:
+        if type(event) is Received or address == BROKER:
+            pass
+        elif type(event) is PeerFound:
             self._has_reached = True
             if self.front is not None:
                 self.front.gateway.ready = not self.draining
             self._log_broker("Reached", event.peer)
-        elif type(event) is PeerLost and address != BROKER:
+        elif type(event) is PeerLost:
             self._log_broker("Lost", event.peer, level="warning")
         self._driver.feed(address, event)
 
@@ -314,6 +316,10 @@ class Process:
             if part is not None:
                 said |= part.verbose()
         return said
+
+
+def _never(call_id: bytes) -> bool:
+    return False
 
 
 def _bound(endpoint: str, bound: str) -> str:

@@ -12,7 +12,7 @@ from homing.core.methods import Method, invalid_params
 from homing.core.specs import CallInfo, MappingError
 from homing.edges.credentials import Credentials
 from homing.edges.provider import Provider, Running
-from homing.errors import Outcome, ParamError, failure
+from homing.errors import Effect, Outcome, ParamError, failure
 
 
 class Remote(msgspec.Struct, frozen=True):
@@ -33,8 +33,8 @@ class Remote(msgspec.Struct, frozen=True):
 class Hands:
     """Does what the worker's machine asks for. `feed` takes the events that come of it.
 
-    `trusted` is the head of the ids of calls whose params this process has validated itself, as their gateway; None: all are. What
-    comes from elsewhere may have met no gateway, and is validated before anything is sent.
+    `looked_at(call_id)` says whether this process has validated a call's params itself, as its gateway; None: always. What comes
+    from elsewhere may have met no gateway, and is validated before anything is sent.
     """
 
     feed: Callable[[Event], None]
@@ -46,9 +46,9 @@ class Hands:
         *,
         fault: Callable[[str, BaseException], None],
         soon: Callable[[Callable[[], None]], object],
-        trusted: bytes | None = None,
+        looked_at: Callable[[bytes], bool] | None = None,
     ) -> None:
-        self.trusted = trusted
+        self.looked_at = looked_at
         self.methods = methods
         self.remotes = remotes
         self.running: dict[tuple[bytes, int], _Asking] = {}
@@ -78,6 +78,9 @@ class Hands:
             credentials.prepare(prepare.deadline, prepared)
 
 
+_STRICTNESS: dict[Effect, int] = {"safe": 0, "keyed": 1, "once": 2}
+
+
 class _Asking:
     """One exchange under way: from Start to Finished, whatever happens between."""
 
@@ -96,7 +99,8 @@ class _Asking:
         start, remote = self._start, self._remote
         self._hands.running[start.call_id, start.number] = self
         try:
-            if self._hands.trusted is not None and not start.call_id.startswith(self._hands.trusted):
+            looked_at = self._hands.looked_at
+            if looked_at is not None and not looked_at(start.call_id):
                 invalid = self._invalid(start)
                 if invalid is not None:
                     self._later(invalid)
@@ -116,7 +120,10 @@ class _Asking:
             self._later(failure("internal_error", "The request could not be made.", executed="no", again=False))
 
     def _invalid(self, start: Start) -> Outcome | None:
-        """What is wrong with the params; if nothing, they are from now on what was validated, and an object."""
+        """What is wrong with a call; if nothing, its params are from now on what was validated, and an object."""
+        if _STRICTNESS[start.effect] < _STRICTNESS[self._method.effect]:  # it would be asked again, and must not be
+            message = f"{start.method} is {self._method.effect!r} here, and was called as {start.effect!r}."
+            return failure("invalid_request", message, executed="no", again=False)
         try:
             params, text = jsonrpc.read_params(start.body)
         except ValueError as error:
