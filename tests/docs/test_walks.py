@@ -38,6 +38,7 @@ WAYS: dict[str, Way] = {
     "docs/how-to/xml-bureau.md": Way(example="bureau", needs=("bash", "openssl")),
     "docs/reference/http.md": Way(demo=True),
     "docs/reference/python.md": Way(demo=True),
+    "docs/explanation/request-reply.md": Way(),
     "docs/how-to/api-keys.md": Way(),
     "docs/how-to/tls.md": Way(needs=("bash", "curl", "openssl")),
     "docs/how-to/operate.md": Way(demo=True, before=BEFORE_OPERATING),
