@@ -36,6 +36,7 @@ def serve_plan(config: Config, placing: Placing | None = None) -> Plan:
         worker=True,
         listens=listens,
         listen_curve=_listen_curve(config) if listens else None,
+        majordomo=config.gateway.majordomo,
         admin=(placing.admin if placing is not None else None) or config.admin.listen,
     )
 
@@ -47,6 +48,7 @@ def gateway_plan(config: Config, placing: Placing) -> Plan:
         gateway=True,
         dials=placing.dials or config.gateway.brokers,
         dial_curve=dial_curve(config.gateway.curve),
+        majordomo=config.gateway.majordomo,
         admin=placing.admin or config.admin.listen,
         listen_fds=placing.listen_fds,
         parent_fd=placing.parent_fd,
@@ -114,6 +116,8 @@ def announce(process: Process) -> None:
         log.event("listening", f"{plan.name} listens on {_list(process.endpoints)}{admin}.")
     if process.front is not None and process.middle is not None and process.endpoints:
         log.event("open", f"Other processes reach the broker on {_list(process.endpoints)}.")
+    if process.majordomo:
+        log.event("majordomo", f"Clients of Majordomo come in at {process.majordomo}.")
     if plan.dials and process.back is not None:
         asked = asked_methods(process.methods, process.config.worker.services)
         offers = credits_of(process.config, asked, plan.credit_max)

@@ -19,10 +19,11 @@ from homing.core.messages import Claim, Settled
 from homing.core.methods import Method
 from homing.driver import Driver
 from homing.engines.memory import Memory
-from homing.engines.zmq import CurveClient, CurveServer, Zmq
+from homing.engines.zmq import CurveClient, CurveServer, Foreign, Zmq
 from homing.forms import Address, is_guarded
 from homing.roles.admin import READY, Admin
 from homing.roles.machines import HEARTBEAT_S, asked_methods, permits_of
+from homing.roles.neighbourhood import Neighbourhood
 from homing.roles.parent import ParentWatch
 from homing.roles.parts import Back, BrokerPart, GatewayPart, WorkerPart
 from homing.telemetry import Log, Metrics
@@ -48,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dials: tuple[str, ...] = ()  # the brokers of a gateway or worker
     listen_curve: CurveServer | None = None
     dial_curve: CurveClient | None = None
+    majordomo: str = ""  # where foreign clients come in
     credit_max: int | None = None  # of a worker, per service
     admin: Address | str | None = None
     listen_fds: tuple[int, ...] = ()  # the gateway's sockets, opened by somebody else
@@ -56,7 +58,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def alone(self) -> bool:
         """Whether no other process takes part."""
-        return not self.listens and not self.dials
+        return not self.listens and not self.dials and not self.majordomo
 
 
 class Unbound(OSError):
@@ -85,6 +87,7 @@ class Process:
         self.metrics = Metrics()
         self.admin_port = 0
         self.endpoints: tuple[str, ...] = ()
+        self.majordomo = ""
         self.draining = False
         self.stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -118,6 +121,7 @@ class Process:
                 credit_max=plan.credit_max,
                 looked_at=looked_at,
             )
+        self.neighbourhood: Neighbourhood | None = None
         self.admin = Admin(self._state, self.metrics, self._verbose)
         self._station: Memory | Zmq = Memory() if plan.alone else self._sockets()
         self._driver = Driver(self._station, self._loop)
@@ -188,6 +192,8 @@ class Process:
             await self.front.drain(drain.timeout, self._hurry)
         if self.back is not None:
             await self.back.drain(partial(self._driver.feed, WORKER), max(0.0, latest - time.monotonic()), self._hurry)
+        if self.neighbourhood is not None:
+            await self.neighbourhood.drain(max(0.0, latest - time.monotonic()), self._hurry)
         if self.front is not None:
             await self.front.close()
         self.log.event("stopped", "Stopped.")
@@ -247,14 +253,29 @@ class Process:
         """Bind, and dial."""
         station.tell = self._tell
         plan = self.plan
+        foreign = self._meet(station)
         self.endpoints = tuple(
-            _bound(endpoint, station.bind(BROKER, endpoint, curve=None if is_guarded(endpoint) else plan.listen_curve))
+            _bound(
+                endpoint,
+                station.bind(BROKER, endpoint, curve=None if is_guarded(endpoint) else plan.listen_curve, foreign=foreign),
+            )
             for endpoint in plan.listens
         )
         for endpoint in plan.dials:
             keys = None if is_guarded(endpoint) else plan.dial_curve
             station.dial(GATEWAY if plan.gateway else WORKER, endpoint, curve=keys)
         self._counting = self._loop.call_later(COUNTS_EVERY_S, self._count)
+
+    def _meet(self, station: Zmq) -> Foreign | None:
+        """Whoever speaks Majordomo: workers at the broker, if others can reach it, and clients."""
+        neighbours = self.neighbourhood = Neighbourhood(station, self._driver.feed)
+        if self.front is not None and self.plan.majordomo:
+            bound = neighbours.take_clients(self.config, self.front.gateway, self.plan.majordomo, self.metrics)
+            self.majordomo = _bound(self.plan.majordomo, bound)
+        if self.middle is None or not self.plan.listens:
+            return None
+        permits = permits_of(self.config) if self.plan.listen_curve is not None else None
+        return neighbours.take_workers(self.config, self.methods, BROKER, permits, self.metrics)
 
     def _tell(self, address: Peer, event: Event) -> None:
         """What the sockets bring. That a broker is reached, or lost, is worth a line."""
@@ -287,7 +308,7 @@ class Process:
         counts: Counter[str] = Counter()
         if isinstance(self._station, Zmq):
             counts.update(self._station.counts)
-        for part in (self.front, self.middle, self.back):
+        for part in (self.front, self.middle, self.back, self.neighbourhood):
             if part is not None:
                 counts.update(part.counts)
         return counts
@@ -312,7 +333,7 @@ class Process:
 
     def _verbose(self) -> dict[str, object]:
         said: dict[str, object] = {"draining": self.draining}
-        for part in (self.front, self.middle, self.back):
+        for part in (self.front, self.middle, self.back, self.neighbourhood):
             if part is not None:
                 said |= part.verbose()
         return said
