@@ -86,7 +86,7 @@ def test_a_worker_is_found_by_module_and_name() -> None:
         ("reports_of_test:wroker", ["nothing of this name", "reports_of_test:worker, reports_of_test:other"]),
         ("reports_of_test:number", ["it is a int"]),
         ("reports_of_test:worker.name.x", ["nothing of this name"]),
-        ("homing:CallError", ["none in this module"]),
+        ("homing:CallError", ["of this module are none"]),
     ],
 )
 def test_a_target_that_is_no_worker_says_what_is_there(target: str, words: list[str]) -> None:

@@ -8,14 +8,15 @@
 `homing worker reports:worker --broker tcp://127.0.0.1:8372` runs it, and so does `worker.run(broker="tcp://127.0.0.1:8372")`.
 """
 
+import os
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from homing.errors import Effect
 from homing.functions import Function
@@ -24,11 +25,17 @@ from homing.roles import python_child
 IMPORTED_MAIN = "__homing_main__"
 """What a program that runs its own worker is called in the processes of its pool: not `__main__`, so that it does not run there."""
 
+if TYPE_CHECKING:
+    from homing.roles.python_worker import Offering
+
+COUNT_MAX = 100_000
 Method = TypeVar("Method", bound=Callable[..., object])
 
 
 class Worker:
     """A service and its methods, which are called `NAME.FUNCTION`. `functions` has them by that name."""
+
+    only_imported: ClassVar[bool] = False  # in the processes of a pool, where nobody's `run` runs
 
     def __init__(self, name: str) -> None:
         if not re.fullmatch(r"[^\s*][^*\n]{0,99}(?<!\s)", name):
@@ -60,6 +67,80 @@ class Worker:
 
         return offer
 
+    def run(
+        self,
+        broker: str | Sequence[str],
+        *,
+        credit: int | None = None,
+        processes: int | None = None,
+        curve: str | os.PathLike[str] | None = None,
+        broker_key: str | None = None,
+        insecure: bool = False,
+        drain_timeout: float = 120.0,
+    ) -> None:
+        """Offer the methods to one or several brokers, such as "tcp://127.0.0.1:8372", until SIGTERM or SIGINT; then drain and return.
+
+        `credit` is how many calls it takes at once, `processes` how many there are for `def`s. `curve` is the file with this
+        worker's keys that `homing keys curve NAME` wrote, and `broker_key` the brokers' public key: required off this machine, unless
+        `insecure`. Raises ValueError for what cannot be meant, and RuntimeError if it cannot begin.
+
+        In a process of the pool it returns at once, for there the program is only imported.
+        """
+        if Worker.only_imported:
+            return
+        # Sockets, metrics and all: who only declares methods need not wait for them.
+        from homing.client_zmq import brokers  # noqa: PLC0415
+        from homing.roles import python_worker  # noqa: PLC0415
+
+        if not _is_time(drain_timeout):
+            raise ValueError(f"drain_timeout is {drain_timeout!r}, expected seconds, such as 120")
+        reached = brokers(broker, curve=curve, broker_key=broker_key, insecure=insecure)
+        offering = offering_of(self, *_place_of(self), credit=credit, processes=processes)
+        python_worker.run_alone(offering, reached.endpoints, reached.curve, drain_timeout_s=drain_timeout)
+
+
+def offering_of(
+    worker: Worker, target: str, path: str | None = None, *, credit: int | None = None, processes: int | None = None
+) -> "Offering":
+    """What a process offers that runs the worker. `target` and `path` are as in `serve_child`. Raises ValueError."""
+    from homing.roles.python_pool import child_command  # noqa: PLC0415 - as in `run`
+    from homing.roles.python_worker import Offering  # noqa: PLC0415
+
+    for name, number in (("credit", credit), ("processes", processes)):
+        if number is not None and not 1 <= number <= COUNT_MAX:
+            raise ValueError(f"{name} is {number}, expected 1 to {COUNT_MAX}")
+    if not worker.functions:
+        raise ValueError(f"{worker!r} has no methods: put @worker.method() above a function")
+    command = child_command(target, path)
+    return Offering(name=worker.name, functions=worker.functions, command=command, processes=processes or 0, credit=credit)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _place_of(worker: Worker) -> tuple[str, str | None]:
+    """Where a process of the pool finds the worker: a target, and the program's file if that is no module. Raises ValueError."""
+    main = sys.modules["__main__"]
+    name = _name_in(main, worker)
+    if name is not None and main.__spec__ is not None:
+        return f"{main.__spec__.name}:{name}", None
+    if name is not None and getattr(main, "__file__", None) is not None:
+        return name, os.path.abspath(cast(str, main.__file__))  # noqa: PTH100 - links stay links
+    for module in list(sys.modules.values()):
+        if module is not main and (name := _name_in(module, worker)) is not None:
+            return f"{module.__name__}:{name}", None
+    if all(function.is_async for function in worker.functions.values()):
+        return "", None  # nobody will look for it
+    raise ValueError(
+        f"{worker!r} must be a global of a module or a program's file: the processes of its `def`s import it by that name"
+    )
+
+
+def _name_in(module: object, worker: Worker) -> str | None:
+    names = getattr(module, "__dict__", {})
+    return next((name for name, value in list(names.items()) if value is worker), None)
+
 
 def find_worker(module: ModuleType, path: str) -> Worker:
     """The worker that a module has under a dotted path. Raises ValueError, which says what is there instead."""
@@ -70,20 +151,24 @@ def find_worker(module: ModuleType, path: str) -> Worker:
         return found
     there = ", ".join(f"{module.__name__}:{name}" for name, value in vars(module).items() if isinstance(value, Worker))
     kind = "there is nothing of this name" if found is None else f"it is a {type(found).__name__}"
-    raise ValueError(f"{module.__name__}:{path} is no homing.Worker: {kind}. There is {there or 'none in this module'}.")
+    raise ValueError(f"no homing.Worker is at {module.__name__}:{path}: {kind}; the workers of this module are {there or 'none'}")
 
 
 def load_worker(target: str) -> Worker:
     """The worker of `MODULE:NAME`. Raises ValueError for what names none; whatever the module raises goes through."""
     name, colon, path = target.partition(":")
     if not name or not colon or not path:
-        raise ValueError(f'{target!r}: expected MODULE:NAME, such as "reports:worker" for `worker = Worker(…)` in reports.py')
+        raise ValueError(
+            f'expected MODULE:NAME, such as "reports:worker" for `worker = Worker(…)` in reports.py, and found {target!r}'
+        )
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # one that the module itself asks for
-        raise ValueError(f"{target}: there is no module {error.name!r} here ({sys.path[0] or '.'})") from None
+        raise ValueError(
+            f"there is no module {error.name!r}, neither in {sys.path[0] or '.'} nor where Python looks else"
+        ) from None
     return find_worker(module, path)
 
 
@@ -104,6 +189,7 @@ def serve_child(descriptor: int, parent: int, target: str, path: str | None) -> 
     def load() -> dict[str, Function]:
         return (load_worker(target) if path is None else find_worker(import_file(path), target)).functions
 
+    Worker.only_imported = True
     with socket.socket(fileno=descriptor) as channel:
         channel.set_inheritable(False)  # what functions start is none of the pool's business
         python_child.serve(channel, load, parent)

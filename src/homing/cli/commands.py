@@ -18,7 +18,7 @@ COMMANDS: dict[str, Listed] = {
     "serve": Listed("serve", "Run gateway, broker and worker in one process."),
     "gateway": Listed("gateway", "Run a gateway: callers come in, brokers get their calls."),
     "broker": Listed("broker", "Run a broker: queues between gateways and workers."),
-    "worker": Listed("worker", "Run a worker: it asks the providers."),
+    "worker": Listed("worker", "Run a worker: it asks the providers, or calls Python functions."),
     "call": Listed("call", "Call a method, or many from a file."),
     "try": Listed("try_", "Show the request a call would send, or what an answer would mean."),
     "methods": Listed("methods", "List the methods."),

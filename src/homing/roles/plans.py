@@ -36,7 +36,6 @@ def serve_plan(config: Config, placing: Placing | None = None) -> Plan:
         worker=True,
         listens=listens,
         listen_curve=_listen_curve(config) if listens else None,
-        majordomo=config.gateway.majordomo,
         admin=(placing.admin if placing is not None else None) or config.admin.listen,
     )
 
@@ -48,7 +47,6 @@ def gateway_plan(config: Config, placing: Placing) -> Plan:
         gateway=True,
         dials=placing.dials or config.gateway.brokers,
         dial_curve=dial_curve(config.gateway.curve),
-        majordomo=config.gateway.majordomo,
         admin=placing.admin or config.admin.listen,
         listen_fds=placing.listen_fds,
         parent_fd=placing.parent_fd,
@@ -105,8 +103,11 @@ async def run_plan(config: Config, methods: Mapping[str, Method], plan: Plan, lo
     await process.run()
 
 
-def announce(process: Process) -> None:
-    """The first lines of the log: what runs where, and what is insecure about it."""
+def announce(process: Process, offers: Mapping[str, int] | None = None, methods: int = 0) -> None:
+    """The first lines of the log: what runs where, and what is insecure about it.
+
+    `offers` are the services of a worker that asks no providers, with how many calls of each it takes at once; and so many `methods`.
+    """
     plan, log = process.plan, process.log
     admin = f", admin on {_admin(process)}" if plan.admin is not None else ""
     if process.front is not None:
@@ -116,13 +117,12 @@ def announce(process: Process) -> None:
         log.event("listening", f"{plan.name} listens on {_list(process.endpoints)}{admin}.")
     if process.front is not None and process.middle is not None and process.endpoints:
         log.event("open", f"Other processes reach the broker on {_list(process.endpoints)}.")
-    if process.majordomo:
-        log.event("majordomo", f"Clients of Majordomo come in at {process.majordomo}.")
     if plan.dials and process.back is not None:
-        asked = asked_methods(process.methods, process.config.worker.services)
-        offers = credits_of(process.config, asked, plan.credit_max)
+        if offers is None:
+            asked = asked_methods(process.methods, process.config.worker.services)
+            offers, methods = credits_of(process.config, asked, plan.credit_max), len(asked)
         offered = _list(f"{service} ({credit} at once)" for service, credit in sorted(offers.items()))
-        log.event("offering", f"{plan.name} offers {offered} to {_brokers(plan.dials)}{admin}.", methods=len(asked))
+        log.event("offering", f"{plan.name} offers {offered} to {_brokers(plan.dials)}{admin}.", methods=methods)
     elif plan.dials:
         log.event("dialling", f"{plan.name} gives its calls to {_brokers(plan.dials)}.")
     _warn(process)

@@ -1,14 +1,17 @@
 """A worker whose methods are functions of a Python program: what it offers, how much at once, and how it leaves."""
 
 import asyncio
+import logging
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
+from homing.config import Config
 from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.limits import BreakerPolicy
 from homing.core.links import FRAME_BYTES_MAX
@@ -17,10 +20,15 @@ from homing.core.messages import LIFE_BYTES
 from homing.core.methods import Method, compile_method
 from homing.core.specs import MethodSpec
 from homing.core.worker import Worker
+from homing.engines.zmq import CurveClient
 from homing.functions import Function
+from homing.roles.plans import announce
+from homing.roles.process import Plan, Process, Unbound, new_loop
 from homing.roles.python_hands import Hands
 from homing.roles.python_pool import Command, Pool
-from homing.telemetry import Log, Metrics
+from homing.settings import Worker as WorkerTable
+from homing.settings import WorkerDrain
+from homing.telemetry import Log, LogHandler, Metrics, to_stderr
 
 CREDIT: Final = 100
 HELD_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -146,6 +154,15 @@ class PythonPart:
         """What the machine wants done."""
         self.hands.act(action)
 
+    def feed_with(self, feed: Callable[[Event], None]) -> None:
+        """Give the machine its events with this."""
+        self.hands.feed = feed
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often what was refused by the machine."""
+        return self.worker.counts
+
     @property
     def running(self) -> int:
         """How many functions are under way."""
@@ -180,6 +197,52 @@ class PythonPart:
         for calling in self.hands.running.values():
             counts[calling.method] += 1
         return counts
+
+
+class Unable(Exception):
+    """A Python worker cannot begin; the message says why, for people."""
+
+
+async def run_offering(offering: Offering, config: Config, plan: Plan, log: Log) -> None:
+    """Offer functions to the brokers of a plan until the process is told to leave. Raises Unable, and Unbound for `plan.admin`."""
+
+    def make_back(heartbeat_s: float, metrics: Metrics) -> PythonPart:
+        held_max, frame_max = config.worker.outcomes_held_bytes_max, config.broker.frame_bytes_max
+        return PythonPart(
+            offering,
+            heartbeat_s=heartbeat_s,
+            log=log,
+            metrics=metrics,
+            outcomes_held_bytes_max=held_max,
+            frame_bytes_max=frame_max,
+        )
+
+    process = Process(config, {}, plan, log=log, make_back=make_back)
+    part = process.back
+    assert isinstance(part, PythonPart), "made above"
+    process.heed_signals()
+    problem = await part.start()
+    if problem:
+        await part.close()
+        raise Unable(f"The processes of {offering.name} cannot begin: {problem}")
+    await process.start()
+    announce(process, {offering.name: offering.credit_max}, len(offering.functions))
+    await process.run()
+
+
+def run_alone(offering: Offering, dials: tuple[str, ...], curve: CurveClient | None, *, drain_timeout_s: float) -> None:
+    """As `run_offering`, for a program that has no loop yet; how it logs otherwise is its own affair. Raises RuntimeError if it cannot."""
+    config = Config(worker=WorkerTable(drain=WorkerDrain(timeout=drain_timeout_s)))
+    plan = Plan(name=f"homing worker {offering.name}", dials=dials, dial_curve=curve)
+    log = to_stderr()
+    logging.basicConfig(handlers=[LogHandler(log)], level=logging.WARNING)
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(run_offering(offering, config, plan, log))
+    except (Unable, Unbound) as error:
+        raise RuntimeError(str(error)) from None
+    finally:
+        log.close()
 
 
 async def _until(happened: Callable[[], bool], within_s: float, hurry: asyncio.Event | None) -> bool:

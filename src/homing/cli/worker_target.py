@@ -1,0 +1,47 @@
+"""`homing worker MODULE:NAME`: a worker whose methods are functions of a Python program."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from homing.cli.reading import read_or_exit
+from homing.cli.running import refuse, run
+from homing.config import Config
+from homing.roles.plans import Placing, worker_plan
+from homing.roles.python_worker import Offering, Unable, run_offering
+from homing.workers import load_worker, offering_of
+
+
+def config_of(context: click.Context, path: str) -> Config:
+    """The configuration, of which such a worker needs none: without the default file, the defaults hold. Mistakes exit with 2."""
+    source = context.get_parameter_source("config_path")
+    if source is click.core.ParameterSource.DEFAULT and not Path(path).exists():
+        return Config()
+    return read_or_exit(path)[0]
+
+
+def run_target(config: Config, target: str, placing: Placing, *, credit: int | None, processes: int | None) -> None:
+    """Run the worker at a target to its end. What is none, or cannot begin, exits with 2."""
+    try:
+        plan = worker_plan(config, placing)
+        offering = offering_at(target, credit=credit, processes=processes)
+    except ValueError as error:
+        refuse(str(error))
+    if credit is None and offering.credit_max > config.worker.credit:
+        offering = replace(offering, credit=config.worker.credit)
+    plan = replace(plan, name=f"homing worker {target}")
+    try:
+        run(lambda log: run_offering(offering, config, plan, log))
+    except Unable as error:
+        refuse(str(error))
+
+
+def offering_at(target: str, *, credit: int | None = None, processes: int | None = None) -> Offering:
+    """What a target offers. Its module is looked for in this folder first, as `python` would. Raises ValueError for what is none."""
+    here = os.getcwd()  # noqa: PTH109 - as text, for it stands in sys.path
+    if sys.path[0] not in ("", here):
+        sys.path.insert(0, here)
+    return offering_of(load_worker(target), target, credit=credit, processes=processes)
