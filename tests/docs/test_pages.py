@@ -202,9 +202,11 @@ def test_the_protocol_page_has_every_message_and_field() -> None:
 def test_the_telemetry_page_has_every_field_and_metric() -> None:
     page = (DOCS / "reference" / "telemetry.md").read_text(encoding="utf-8")
     assert [name for name in CallLine.__struct_fields__ if f"| `{name}` |" not in page] == []
-    sources = (ROOT / "src" / "homing" / "roles" / "serve.py").read_text(encoding="utf-8") + inspect.getsource(Metrics)
+    roles = sorted((ROOT / "src" / "homing" / "roles").glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in roles) + inspect.getsource(Metrics)
     kinds = re.findall(r'(?:(gauge|counter)\(|(Counter|Histogram)MetricFamily\()\s*"(homing_\w+)"', sources)
     named = {name + ("_total" if kind == "counter" or family == "Counter" else "") for kind, family, name in kinds}
+    named |= set(re.findall(r'^\s*(homing_\w+)=\("', sources, re.MULTILINE))  # those of a supervisor
     assert len(named) > 10
     assert set(re.findall(r"^\| `(homing_\w+)` \|", page, re.MULTILINE)) == named
     for block in all_blocks():
