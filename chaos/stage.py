@@ -99,7 +99,7 @@ class Process:
         self.wanted = True  # a fault has taken it away, and will bring it back
         self.stopped_at: float | None = None
         self.pauses: list[tuple[float, float]] = []
-        self.starts = 0
+        self.started_at = 0.0
         self._stage = stage
         self._arguments = arguments
         self._environ = environ
@@ -121,7 +121,7 @@ class Process:
 
     async def start(self) -> None:
         """A new life. Its log goes on in the same file."""
-        self.starts += 1
+        self.started_at = time.monotonic()
         with (self._stage.folder / f"{self.role}{self.seat}.log").open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
                 *COMMAND,
