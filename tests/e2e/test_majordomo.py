@@ -1,6 +1,7 @@
 """Peers of Majordomo on real sockets: what RFC 7, 18 and 8 have them say, byte for byte, and peers that nobody here wrote."""
 
 import json
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import zmq
 
 from tests.serving import Serving
-from tests.trio import until
+from tests.trio import Trio, until
 
 HOUSE = """
 [gateway]
@@ -244,3 +245,51 @@ def test_workers_are_told_when_the_process_goes(strangers: Strangers) -> None:
     strangers.homing.stop_soon()
     assert worker.hears() == [b"\x05"]
     strangers.homing.join()
+
+
+THREE = """
+[gateway]
+anonymous = ["*"]
+listen = "127.0.0.1:0"
+brokers = ["{broker}"]
+majordomo = "tcp://127.0.0.1:0"
+
+[admin]
+listen = "127.0.0.1:0"
+
+[broker]
+listen = "{broker}"
+
+[methods."echo.say"]
+service = "echo"
+params = {}
+"""
+
+
+def test_between_a_gateway_and_a_broker_of_their_own(tmp_path: Path, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    with Trio(tmp_path, THREE) as trio, context.socket(zmq.DEALER) as socket:
+        broker, gateway = trio.broker(), trio.gateway()
+        where = gateway.wait_for("majordomo")["message"].rpartition(" ")[2].rstrip(".")
+        client = context.socket(zmq.REQ)
+        for each, endpoint in ((socket, trio.endpoint), (client, where)):
+            each.connect(endpoint)
+            each.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+            each.setsockopt(zmq.LINGER, 0)
+        worker = Worker(socket, b"MDPW02", False, b"echo")
+        client.send_multipart([b"MDPC01", b"echo.say", b'{"n":1}'])
+        address, params = worker.is_asked()
+        assert params == {"n": 1}
+        worker.replies(address, b'{"n" : 2}')
+        assert client.recv_multipart()[2] == b'{"n" : 2}'
+
+        # A broker that goes in order lets a worker end what it works on, and its client have it.
+        client.send_multipart([b"MDPC01", b"echo.say", b'{"n":3}'])
+        address, _ = worker.is_asked()
+        broker.send(signal.SIGTERM)
+        broker.wait_for("drain")
+        worker.replies(address, b"4")
+        assert client.recv_multipart()[2] == b"4"
+        assert worker.hears() == [b"\x06"]
+        assert broker.wait() == 0
+        client.close()
+        assert not gateway.faults() + broker.faults()
