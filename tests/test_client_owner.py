@@ -11,11 +11,11 @@ from homing.client_http import ResponseReader
 from homing.client_owner import Asked, Gathering, answer_of, read_question
 from homing.client_rpc import Answer, Ending, Errand, Question, read
 from homing.core.broker import BrokerLimits
-from homing.core.machine import Learn
+from homing.core.machine import Event, Learn
 from homing.core.messages import MethodOffer
 from homing.edges import rpc
 from homing.errors import TABLE, Attempt, CallError, Executed, NotExecuted, Outcome, OutcomeUnknown, ParamError, failure, retry_of
-from tests.brokers import BROKER, Town, ok
+from tests.brokers import BROKER, Street, Town, ok
 from tests.loops import run, until
 
 CHARGE = Question("1", "acme.charge", b'{"amount":1}', service="acme", effect="once")
@@ -65,13 +65,22 @@ def test_a_question_is_looked_at_as_a_gateway_does() -> None:
         (Question("1", "m", b"[" + b"9" * 5000 + b"]"), "invalid_request"),
         (Question("1", "m", idempotency_key="ü"), "invalid_request"),
         (Question(None, "m", b"7"), "invalid_request"),
+        (Question("1", ""), "method_not_found"),
+        (Question("1", "m" * 257), "method_not_found"),
     ],
-    ids=["half", "utf-8", "deep", "number", "key", "params"],
+    ids=["half", "utf-8", "deep", "number", "key", "params", "nameless", "long"],
 )
 def test_what_is_no_request_is_refused_before_it_is_sent(question: Question, reason: str) -> None:
     found = read_question(question, None, 0.0)
     assert isinstance(found, Outcome)
     assert (found.reason, found.executed) == (reason, "no")
+
+
+def test_a_time_that_the_wire_cannot_say_is_shortened() -> None:
+    found = read_question(CHARGE, 1e9, 0.0)
+    assert isinstance(found, Asked)
+    assert found.timeout_s is not None
+    assert found.timeout_s * 1000 < 2**31
 
 
 def test_what_is_asked_arrives() -> None:
@@ -185,6 +194,15 @@ def test_of_two_effects_the_stricter_counts(offered, said, expected) -> None:
             offer(town, MethodOffer("acme.charge", "acme", offered))
         await ask(town, Question("1", "acme.charge", effect=said))
         assert town.start.effect == expected
+
+    run(main())
+
+
+@pytest.mark.parametrize(("method", "service"), [("acme.charge", "acme"), ("acme", "acme"), ("a.b.c", "a"), (".b", ".b")])
+def test_without_a_word_the_service_is_what_stands_before_the_dot(method: str, service: str) -> None:
+    async def main() -> None:
+        town = Town()
+        assert town.owner._service_and_effect(Question("1", method), None) == (service, "once")
 
     run(main())
 
@@ -349,6 +367,26 @@ def test_an_abandoned_call_that_has_begun_runs_to_its_end() -> None:
         await until(lambda: not len(town.owner))
         assert not answer.done()
         assert town.provider.stopped == []
+
+    run(main())
+
+
+class Broken(Street):
+    """An engine with a fault."""
+
+    def feed(self, address: bytes, event: Event, now: float) -> None:
+        raise RuntimeError("broken")
+
+
+def test_a_fault_is_an_answer() -> None:
+    async def main() -> None:
+        town = Town()
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        town.owner._driver._station = Broken()
+        answer = await ask(town)
+        assert isinstance(answer, OutcomeUnknown)
+        assert (answer.reason, len(town.owner), len(reported)) == ("internal_error", 0, 1)
 
     run(main())
 

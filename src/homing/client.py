@@ -123,6 +123,8 @@ class _Caller:
             raise ValueError("service and effect are for brokers: a gateway knows those of each method from its configuration")
         if service is not None and not isinstance(service, str):
             raise TypeError(f"a service is named by a string, not by {type(service).__name__}")
+        if service is not None and not 1 <= len(service) <= 256:
+            raise ValueError(f"a service's name has 1 to 256 characters, not {len(service)}")
         if effect is not None and effect not in get_args(Effect):
             raise ValueError(f"an effect is once, keyed or safe, not {effect!r}")
         for text in (method, idempotency_key or "", service or ""):

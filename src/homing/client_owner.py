@@ -37,6 +37,8 @@ from homing.errors import Effect, Outcome, failure
 
 OWNER: Final = b"client"
 TIMEOUT_S: Final = 100.0  # of a call, where neither the caller nor the method has a word on it
+TIMEOUT_MAX_S: Final = 2_000_000.0  # 23 days; on the wire a time is no longer than 2^31 milliseconds
+NAME_LENGTH_MAX: Final = 256  # as the wire has it
 HEARTBEAT_S: Final = 1.0
 LINGER_S: Final = 0.2  # for the last CANCELs, should a broker be slow to read
 PATIENCE_S: Final = 0.5
@@ -79,8 +81,12 @@ def read_question(question: Question, timeout_s: float | None, now: float) -> As
     if isinstance(parsed, jsonrpc.Refused):
         return parsed.outcome
     assert isinstance(parsed, jsonrpc.Call)  # an envelope is an object
+    if not 1 <= len(question.method) <= NAME_LENGTH_MAX:
+        return failure("method_not_found", f"No method is named {question.method[:100]!r}.")
     asked_s = timeout_s if timeout_s is not None else parsed.timeout_s
-    return Asked(question, parsed.params_raw, parsed.idempotency_key, now, asked_s)
+    return Asked(
+        question, parsed.params_raw, parsed.idempotency_key, now, None if asked_s is None else min(asked_s, TIMEOUT_MAX_S)
+    )
 
 
 def answer_of(outcome: Outcome, call_id: str, question: Question) -> Answer:
@@ -190,7 +196,9 @@ class Owner:
 
     def _service_and_effect(self, question: Question, offer: MethodOffer | None) -> tuple[str, Effect]:
         """What the caller says, else what is offered, else a guess: that it must not happen twice. Of two effects the stricter counts."""
-        service = question.service or (offer.service if offer is not None else question.method.partition(".")[0])
+        service = question.service or (
+            offer.service if offer is not None else question.method.partition(".")[0] or question.method
+        )
         said = [effect for effect in (question.effect, offer.effect if offer is not None else None) if effect is not None]
         return service, max(said, key=_STRICTNESS.__getitem__, default="once")
 
@@ -207,21 +215,23 @@ class Owner:
         if timeout_s is None:
             timeout_s = offer.timeout_ms / 1000 if offer is not None and offer.timeout_ms > 0 else TIMEOUT_S
         key = asked.key if asked.key is not None else call_id.hex()
-        self._driver.feed(
-            OWNER,
-            Submitted(
-                call_id=call_id,
-                service=service,
-                method=question.method,
-                deadline=asked.asked_at + timeout_s,
-                timeout_ms=round(timeout_s * 1000),
-                effect=effect,
-                principal=self._principal,
-                key=key,
-                caller_key=key,
-                body=asked.body,
-            ),
+        submitted = Submitted(
+            call_id=call_id,
+            service=service,
+            method=question.method,
+            deadline=asked.asked_at + timeout_s,
+            timeout_ms=round(timeout_s * 1000),
+            effect=effect,
+            principal=self._principal,
+            key=key,
+            caller_key=key,
+            body=asked.body,
         )
+        try:
+            self._driver.feed(OWNER, submitted)
+        except Exception as error:  # a fault of ours: whoever waits is told at once, not never
+            self._loop.call_exception_handler({"message": "homing: a call could not be submitted", "exception": error})
+            self._settled(call_id, failure("internal_error", f"A fault of the client's own: {error!r}"))
 
     def _settle_held(self, call_id: bytes) -> bool:
         """Settle a call that the machine has not been given, as the machine would; False if it has."""
@@ -273,8 +283,8 @@ class Owner:
             self._submit_held(known=True)
 
     def _settled(self, call_id: bytes, outcome: Outcome) -> None:
-        call = self._open.pop(call_id)
-        if call.done is None:
+        call = self._open.pop(call_id, None)
+        if call is None or call.done is None:
             return
         if self._closing and outcome.reason == "cancelled":
             begun = "while the call was being carried out" if outcome.executed != "no" else "before a worker could begin"

@@ -19,6 +19,7 @@ from homing.client_rpc import Errand
 from homing.engines.zmq import FRAME_BYTES_MAX, CurveClient, Zmq
 from homing.forms import is_local, parse_endpoint
 
+PRINCIPAL_BYTES_MAX: Final = 256
 JOIN_S: Final = 5.0
 
 # A forked child has its parent's sockets and selectors, and must not even close them: the parent would feel it.
@@ -74,7 +75,10 @@ def brokers(
                     f"{endpoint} is on another machine, and nothing would be encrypted: give curve= and broker_key=, "
                     "or insecure=True if that is meant"
                 )
-    return Brokers(endpoints, _curve(curve, broker_key), principal or "")
+    principal = principal or ""
+    if len(principal.encode()) > PRINCIPAL_BYTES_MAX:
+        raise ValueError(f"a principal's name has at most {PRINCIPAL_BYTES_MAX} bytes")
+    return Brokers(endpoints, _curve(curve, broker_key), principal)
 
 
 def _endpoint(text: str) -> str:
