@@ -18,6 +18,7 @@ from homing.functions import Function
 from homing.roles.python_answers import Answered, raised, returned
 from homing.roles.python_child import Asked
 from homing.roles.python_pool import Errand, Pool
+from homing.roles.worker import STRICTNESS
 from homing.telemetry import Log
 
 GRACE_S: Final = 0.05
@@ -79,6 +80,10 @@ class _Calling:
         start, hands = self._start, self._hands
         hands.running[start.call_id, start.number] = self
         function = hands.functions[start.method]
+        if STRICTNESS[start.effect] < STRICTNESS[function.effect]:  # it would be called again, and must not be
+            message = f"{start.method} is {function.effect!r} here, and was called as {start.effect!r}."
+            self._later(Answered(failure("invalid_request", message, executed="no", again=False)))
+            return
         try:
             params, text = jsonrpc.read_params(start.body)
             valid, errors = self._schema.validate(params)

@@ -78,7 +78,7 @@ class Hands:
             credentials.prepare(prepare.deadline, prepared)
 
 
-_STRICTNESS: dict[Effect, int] = {"safe": 0, "keyed": 1, "once": 2}
+STRICTNESS: dict[Effect, int] = {"safe": 0, "keyed": 1, "once": 2}
 
 
 class _Asking:
@@ -121,7 +121,7 @@ class _Asking:
 
     def _invalid(self, start: Start) -> Outcome | None:
         """What is wrong with a call; if nothing, its params are from now on what was validated, and an object."""
-        if _STRICTNESS[start.effect] < _STRICTNESS[self._method.effect]:  # it would be asked again, and must not be
+        if STRICTNESS[start.effect] < STRICTNESS[self._method.effect]:  # it would be asked again, and must not be
             message = f"{start.method} is {self._method.effect!r} here, and was called as {start.effect!r}."
             return failure("invalid_request", message, executed="no", again=False)
         try:
