@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,12 +35,12 @@ def homing(*arguments: str, cwd: Path, timeout: float = 30, **environ: str) -> "
 class Running:
     """`homing serve` with the `homing.toml` of a folder. `log` grows while it runs."""
 
-    def __init__(self, folder: Path, text: str = "", **environ: str) -> None:
+    def __init__(self, folder: Path, text: str = "", *, arguments: Sequence[str] = (), **environ: str) -> None:
         if text:
             (folder / "homing.toml").write_text(text)
         self.log: list[dict[str, Any]] = []
         self._process = subprocess.Popen(
-            [*HOMING, "serve"],
+            [*HOMING, "serve", *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -86,3 +86,10 @@ def test_a_broker_on_another_machine_is_dialled_with_keys_or_on_purpose(capsys: 
     assert "insecure = true" in capsys.readouterr().err
     assert dials(FAR, insecure=True) == (FAR,)
     assert dials(FAR, key="/keys/worker") == (FAR,)
+
+
+def test_sockets_are_handed_down_by_endpoint() -> None:
+    assert running.opened_of(("tcp://127.0.0.1:1=7", "ipc:///a=b/c=8")) == (("tcp://127.0.0.1:1", 7), ("ipc:///a=b/c", 8))
+    for text in ("7", "=7", "tcp://x=y"):
+        with pytest.raises(click.BadParameter, match="ENDPOINT=FD"):
+            running.opened_of((text,))

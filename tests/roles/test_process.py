@@ -4,11 +4,13 @@ import asyncio
 import errno
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Coroutine
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from homing import config
@@ -101,6 +103,39 @@ def test_who_has_started_it_is_gone(stage: Stage) -> None:
         running = asyncio.ensure_future(process.run())
         os.close(writer)
         await asyncio.wait_for(running, 10)
+
+    stage.run(main())
+
+
+def test_who_is_replaced_serves_out_whom_it_has_and_accepts_nobody_more(stage: Stage, tmp_path: Path) -> None:
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.findall(rb"Content-Length: (\d+)", head)[0]))
+        return head
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as shared:
+            port = shared.getsockname()[1]
+            old = stage.process(msgspec.structs.replace(GATEWAY, listen_fds=(os.dup(shared.fileno()),)))
+            await old.start()
+            old.heed_signals()
+            running = asyncio.ensure_future(old.run())
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert b"close" not in await ask(reader, writer)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await old.stopping.wait()
+            os.kill(os.getpid(), signal.SIGUSR1)  # it knows
+            waiting = await asyncio.open_connection("127.0.0.1", port)  # nobody takes it, and nobody refuses it
+            assert b"Connection: close" in await ask(reader, writer)
+            assert await reader.read() == b""
+            writer.close()
+            await running
+            new = stage.process(msgspec.structs.replace(GATEWAY, listen_fds=(os.dup(shared.fileno()),)))
+            await new.start()
+            await ask(*waiting)
+            waiting[1].close()
+            await new.stop()
 
     stage.run(main())
 

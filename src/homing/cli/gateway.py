@@ -3,7 +3,7 @@
 import click
 
 from homing.cli.reading import config_option, read_or_exit
-from homing.cli.running import admin_of, broker_option, dials_of, run_role, supervised_options
+from homing.cli.running import admin_of, broker_option, dials_of, opened_of, opened_option, run_role, supervised_options
 from homing.roles.machines import shared
 from homing.roles.plans import Placing, gateway_plan
 
@@ -14,6 +14,7 @@ from homing.roles.plans import Placing, gateway_plan
 @click.option("--admin", metavar="HOST:PORT", help="Overrides admin.listen.")
 @broker_option
 @click.option("--listen-fd", "listen_fds", type=int, multiple=True, hidden=True, help="A listening socket, inherited.")
+@opened_option
 @supervised_options
 def command(
     config_path: str,
@@ -21,6 +22,7 @@ def command(
     admin: str | None,
     brokers: tuple[str, ...],
     listen_fds: tuple[int, ...],
+    opened: tuple[str, ...],
     share: int,
     parent_fd: int | None,
 ) -> None:
@@ -37,6 +39,6 @@ def command(
     config, reading = read_or_exit(config_path, listen=listen)
     table = config.gateway
     dials = dials_of(brokers, table.brokers, table.curve, insecure=table.insecure, section="gateway")
-    placing = Placing(dials=dials, admin=address, listen_fds=listen_fds, parent_fd=parent_fd)
+    placing = Placing(dials=dials, admin=address, listen_fds=listen_fds, opened=opened_of(opened), parent_fd=parent_fd)
     config = shared(config, share)
     run_role(config, reading.methods, lambda: gateway_plan(config, placing))

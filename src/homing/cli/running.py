@@ -70,6 +70,22 @@ def supervised_options(command: Command) -> Command:
     return click.option("--parent-fd", type=int, hidden=True, help="A pipe; leave when it ends.")(command)
 
 
+def opened_option(command: Command) -> Command:
+    """Adds `--opened`, which only a supervisor says; the command gets `opened`."""
+    return click.option("--opened", multiple=True, hidden=True, help="ENDPOINT=FD: a listening socket, inherited.")(command)
+
+
+def opened_of(given: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    """`--opened`: sockets by endpoint. Raises BadParameter."""
+    found = []
+    for text in given:
+        endpoint, _, fd = text.rpartition("=")
+        if not endpoint or not fd.isdecimal():
+            raise click.BadParameter(f"{text!r}: expected ENDPOINT=FD", param_hint="--opened")
+        found.append((endpoint, int(fd)))
+    return tuple(found)
+
+
 def dials_of(
     given: tuple[str, ...], configured: tuple[str, ...], keys: DialCurve, *, insecure: bool, section: str
 ) -> tuple[str, ...]:

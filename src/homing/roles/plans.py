@@ -23,6 +23,7 @@ class Placing(msgspec.Struct, frozen=True, kw_only=True):
     dials: tuple[str, ...] = ()
     admin: Address | str | None = None
     listen_fds: tuple[int, ...] = ()
+    opened: tuple[tuple[str, int], ...] = ()
     parent_fd: int | None = None
 
 
@@ -36,6 +37,7 @@ def serve_plan(config: Config, placing: Placing | None = None) -> Plan:
         worker=True,
         listens=listens,
         listen_curve=_listen_curve(config) if listens else None,
+        majordomo=config.gateway.majordomo,
         admin=(placing.admin if placing is not None else None) or config.admin.listen,
     )
 
@@ -47,8 +49,10 @@ def gateway_plan(config: Config, placing: Placing) -> Plan:
         gateway=True,
         dials=placing.dials or config.gateway.brokers,
         dial_curve=dial_curve(config.gateway.curve),
+        majordomo=config.gateway.majordomo,
         admin=placing.admin or config.admin.listen,
         listen_fds=placing.listen_fds,
+        opened=placing.opened,
         parent_fd=placing.parent_fd,
     )
 
@@ -61,6 +65,7 @@ def broker_plan(config: Config, placing: Placing) -> Plan:
         listens=placing.listens or ((config.broker.listen,) if config.broker.listen else ()),
         listen_curve=_listen_curve(config),
         admin=placing.admin or config.broker.admin,
+        opened=placing.opened,
         parent_fd=placing.parent_fd,
     )
 
@@ -117,6 +122,8 @@ def announce(process: Process, offers: Mapping[str, int] | None = None, methods:
         log.event("listening", f"{plan.name} listens on {_list(process.endpoints)}{admin}.")
     if process.front is not None and process.middle is not None and process.endpoints:
         log.event("open", f"Other processes reach the broker on {_list(process.endpoints)}.")
+    if process.majordomo:
+        log.event("majordomo", f"Clients of Majordomo come in at {process.majordomo}.")
     if plan.dials and process.back is not None:
         if offers is None:
             asked = asked_methods(process.methods, process.config.worker.services)

@@ -53,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     credit_max: int | None = None  # of a worker, per service
     admin: Address | str | None = None
     listen_fds: tuple[int, ...] = ()  # the gateway's sockets, opened by somebody else
+    opened: tuple[tuple[str, int], ...] = ()  # likewise, by endpoint, the sockets of its broker and for foreign clients
     parent_fd: int | None = None  # a pipe whose end says that this process shall leave
 
     @property
@@ -91,6 +92,7 @@ class Process:
         self.draining = False
         self.stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._replaced = False
         self._loop = asyncio.get_running_loop()
         self._has_reached = not plan.dials
         self._flushing: asyncio.TimerHandle | None = None
@@ -144,7 +146,7 @@ class Process:
             await self._close()
             raise error if isinstance(error, Unbound) else Unbound(error.errno, error.strerror) from None
         if self.plan.parent_fd is not None:
-            self._parent = ParentWatch(self.plan.parent_fd, self.stop_soon)
+            self._parent = ParentWatch(self.plan.parent_fd, self.hand_over)
 
     async def _open_admin(self) -> None:
         admin, listener = self.plan.admin, self.admin.listener
@@ -162,9 +164,10 @@ class Process:
             raise Unbound(error.errno, f"{message}; {advice}") from None
 
     def heed_signals(self) -> None:
-        """From now on SIGTERM or SIGINT lets `run` end; a second one hurries."""
+        """From now on SIGTERM or SIGINT lets `run` end, and a second one hurries; SIGUSR1 lets it end as `hand_over` says."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop_soon)
+        self._loop.add_signal_handler(signal.SIGUSR1, self.hand_over)
 
     async def run(self) -> None:
         """Until something says `stop_soon`."""
@@ -177,15 +180,23 @@ class Process:
             self._hurry.set()
         self.stopping.set()
 
+    def hand_over(self) -> None:
+        """Begin to drain in favour of others who accept from the same sockets, or will: nobody more is accepted, and nobody refused."""
+        if not self.stopping.is_set():
+            self._replaced = True
+            self.stopping.set()
+
     async def stop(self) -> None:
         """Drain: readiness turns red, nothing new is taken, what runs ends or is settled, and every answer leaves."""
         self.draining = True
         open_calls = len(self.front.gateway) if self.front is not None else self.back.running if self.back is not None else 0
         self.log.event("drain", "Draining.", open_calls=open_calls)
         if self.front is not None:
+            if self._replaced:
+                await self.front.part(self._hurry)
             self.front.gateway.ready = False
         drain = self.config.gateway.drain if self.front is not None else self.config.worker.drain
-        if self.front is not None or self.back is not None:  # a broker keeps no truth, and has nothing to wait for
+        if not self._replaced and (self.front is not None or self.back is not None):  # a broker keeps no truth, and has nothing to wait for
             await self._within(self._hurry.wait(), drain.delay)
         latest = time.monotonic() + drain.timeout
         if self.front is not None:
@@ -247,7 +258,8 @@ class Process:
         """The engine for more than one process. A broker that no gateway shares never looks into an outcome."""
         sealed = self.plan.broker and not self.plan.gateway
         self.metrics.counter("homing_messages_dropped", "What was dropped or refused between processes, by why.", self._counts)
-        return Zmq(self._loop, frame_bytes_max=self.config.broker.frame_bytes_max, sealed=sealed, warn=self._warn)
+        frame_bytes_max, opened = self.config.broker.frame_bytes_max, dict(self.plan.opened)
+        return Zmq(self._loop, frame_bytes_max=frame_bytes_max, sealed=sealed, warn=self._warn, opened=opened)
 
     def _reach(self, station: Zmq) -> None:
         """Bind, and dial."""

@@ -18,18 +18,18 @@ HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Estate(msgspec.Struct, frozen=True):
-    """All of it. `sockets` are descriptors by what they are for; `pipe` has the end for children first; `children` say if they leave."""
+    """`sockets` are descriptors by what they are for, `pipes` by role, the end for children first; `children` say if they leave."""
 
     pid: int
     folder: str
     sockets: dict[str, list[int]]
-    pipe: tuple[int, int]
+    pipes: dict[str, tuple[int, int]]
     children: list[tuple[Known, bool]]
 
     @property
     def descriptors(self) -> Iterable[int]:
         """Everything that has to stay open."""
-        return [*self.pipe, *(fd for fds in self.sockets.values() for fd in fds)]
+        return [fd for fds in (*self.sockets.values(), *self.pipes.values()) for fd in fds]
 
 
 def inherited(environ: MutableMapping[str, str], pid: int) -> Estate | None:
