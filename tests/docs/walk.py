@@ -17,7 +17,7 @@ from typing import Self
 from tests.docs.pages import ROOT, Block
 
 BIN = Path(sys.executable).parent
-PORTS = (8370, 8371, 9000)  # that the documentation names; each walk has others in their places
+PORTS = (8370, 8371, 8372, 8373, 9000)  # that the documentation names; each walk has others in their places
 READY_S = 20.0
 RUN_S = 40.0
 
