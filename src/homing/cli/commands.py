@@ -15,7 +15,7 @@ COMMANDS: dict[str, Listed] = {
     "demo": Listed("demo", "Everything in one process with a demo provider, and lines to paste."),
     "init": Listed("init", "Write a homing.toml to start from."),
     "check": Listed("check", "Find every mistake in the configuration, and what is unwise."),
-    "serve": Listed("serve", "Run gateway, broker and worker in one process."),
+    "serve": Listed("serve", "Run gateway, broker and worker, in one process or several."),
     "gateway": Listed("gateway", "Run a gateway: callers come in, brokers get their calls."),
     "broker": Listed("broker", "Run a broker: queues between gateways and workers."),
     "worker": Listed("worker", "Run a worker: it asks the providers, or calls Python functions."),

@@ -18,7 +18,7 @@ from homing.roles.processes import Numbers, run_processes
 @click.option("--processes", metavar="N", type=click.IntRange(1), help="N gateways, a broker and as many workers, supervised.")
 @click.option("--workers", metavar="M", type=click.IntRange(0), help="With --processes: another number of workers.")
 def command(config_path: str, listen: str | None, admin: str | None, processes: int | None, workers: int | None) -> None:
-    """Run gateway, broker and worker in one process. SIGTERM drains: running calls end, new ones are refused.
+    """Run gateway, broker and worker, in one process if nothing else is said. SIGTERM drains: running calls end, new ones are refused.
 
     With --processes each is a process of its own, under one that restarts what dies. There SIGHUP replaces all of them, one after the
     other, with the configuration as it is then, and SIGUSR2 also the program; callers notice neither.

@@ -196,7 +196,8 @@ class Process:
                 await self.front.part(self._hurry)
             self.front.gateway.ready = False
         drain = self.config.gateway.drain if self.front is not None else self.config.worker.drain
-        if not self._replaced and (self.front is not None or self.back is not None):  # a broker keeps no truth, and has nothing to wait for
+        holds = self.front is not None or self.back is not None  # a broker keeps no truth, and has nothing to wait for
+        if holds and not self._replaced:
             await self._within(self._hurry.wait(), drain.delay)
         latest = time.monotonic() + drain.timeout
         if self.front is not None:
