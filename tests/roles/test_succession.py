@@ -26,7 +26,7 @@ if estate is None:
     known = Known("worker", 1, 7, child, "", 12.5)
     print(sock.getsockname()[1], flush=True)
     sys.stdin.readline()
-    bequeath(Estate(os.getpid(), "run", {"gateway": [sock.fileno()]}, {"worker": os.pipe()}, [(known, False)]))
+    bequeath(Estate(os.getpid(), "run", {"gateway": [sock.fileno()]}, {}, {"worker": os.pipe()}, [(known, False)]))
 report = {
     "argv": sys.argv[1:],
     "held": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
@@ -68,7 +68,7 @@ def test_a_process_goes_on_under_another_program() -> None:
 
 
 def test_what_another_process_left_is_not_taken() -> None:
-    estate = Estate(4711, "run", {}, {"broker": (100, 101)}, [(KNOWN, True)])
+    estate = Estate(4711, "run", {}, {}, {"broker": (100, 101)}, [(KNOWN, True)])
     environ = {VARIABLE: msgspec.json.encode(estate).decode(), "PATH": "p"}
     assert inherited(environ, 4712) is None
     assert environ == {"PATH": "p"}
@@ -77,7 +77,7 @@ def test_what_another_process_left_is_not_taken() -> None:
 
 def test_what_was_left_comes_back_as_it_was() -> None:
     mine, theirs = os.pipe()
-    estate = Estate(4711, "run", {"gateway": [mine]}, {"broker": (mine, theirs)}, [(KNOWN, True)])
+    estate = Estate(4711, "run", {"gateway": [mine]}, {"broker": ["tcp://*:1"]}, {"broker": (mine, theirs)}, [(KNOWN, True)])
     assert inherited({VARIABLE: msgspec.json.encode(estate).decode()}, 4711) == estate
     os.close(mine)
     os.close(theirs)

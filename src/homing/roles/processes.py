@@ -63,6 +63,7 @@ class Processes:
         estate = self._estate = succession.inherited(os.environ, os.getpid())
         self._folder = Path(estate.folder if estate else tempfile.mkdtemp(prefix="homing-"))  # mode 0700
         try:
+            self._endpoints = estate.endpoints if estate else self._named()
             self._sockets = self._inherit(estate) if estate else self._open()
             self._pipes = estate.pipes if estate else {role: os.pipe() for role in LEAVING}
         except BaseException:
@@ -92,9 +93,10 @@ class Processes:
             for name, address in (("gateway", gateway), ("admin", admin)):
                 if name not in opened:
                     opened[name] = _listening(address)
-            opened["broker"] = [sockets.open_endpoint(endpoint) for endpoint in self._broker_endpoints()]
-            majordomo = self._config.gateway.majordomo
-            opened["majordomo"] = [sockets.open_endpoint(majordomo)] if majordomo else []
+            for name, endpoints in self._endpoints.items():
+                opened[name] = []
+                for endpoint in endpoints:
+                    opened[name].append(sockets.open_endpoint(endpoint))
         except BaseException:
             _close(opened)
             raise
@@ -103,10 +105,11 @@ class Processes:
     def _inherit(self, estate: succession.Estate) -> dict[str, list[socket.socket]]:
         return {name: [socket.socket(fileno=fd) for fd in fds] for name, fds in estate.sockets.items()}
 
-    def _broker_endpoints(self) -> list[str]:
-        """The private one, and the one for others."""
-        private, public = f"{IPC}{self._folder / 'broker'}", self._config.broker.listen
-        return [private, public] if public else [private]
+    def _named(self) -> dict[str, list[str]]:
+        """Where ZeroMQ listens: the broker, for the processes of this house and perhaps for others, and gateways for Majordomo."""
+        public, majordomo = self._config.broker.listen, self._config.gateway.majordomo
+        private = f"{IPC}{self._folder / 'broker'}"
+        return {"broker": [private, public] if public else [private], "majordomo": [majordomo] if majordomo else []}
 
     def _patience(self) -> Patience:
         drains = (self._config.gateway.drain, self._config.worker.drain)
@@ -121,22 +124,18 @@ class Processes:
         arguments += ["--parent-fd", str(descriptors[0])]
         later = LEAVING[LEAVING.index(place.role) + 1 :]
         descriptors += [self._pipes[role][1] for role in later]
-        opened: list[tuple[str, socket.socket]] = []
-        private, *public = self._broker_endpoints()
         if place.role == "broker":
-            sockets_here = self._sockets["broker"]
-            opened = list(zip((private, *public), sockets_here, strict=True))
-            for endpoint in (private, *public):
+            for endpoint in self._endpoints["broker"]:
                 arguments += ["--listen", endpoint]
         else:
             share = self._numbers.gateways if place.role == "gateway" else self._numbers.workers
-            arguments += ["--broker", private, "--share", str(share)]
+            arguments += ["--broker", self._endpoints["broker"][0], "--share", str(share)]
         if place.role == "gateway":
             for sock in self._sockets["gateway"]:
                 descriptors.append(sock.fileno())
                 arguments += ["--listen-fd", str(sock.fileno())]
-            opened = [(self._config.gateway.majordomo, sock) for sock in self._sockets["majordomo"]]
-        for endpoint, sock in opened:
+        name = {"broker": "broker", "gateway": "majordomo"}.get(place.role, "")
+        for endpoint, sock in zip(self._endpoints.get(name, ()), self._sockets.get(name, ()), strict=True):
             descriptors.append(sock.fileno())
             arguments += ["--opened", f"{endpoint}={sock.fileno()}"]
         return Command(tuple(arguments), tuple(descriptors))
@@ -231,7 +230,7 @@ class Processes:
         children = [(child.known, child.leaving) for _, child in self.supervisor.children.values()]
         fds = {name: [sock.fileno() for sock in each] for name, each in self._sockets.items()}
         (self._folder / COUNTED).write_text(self.supervisor.totals.counted())
-        estate = succession.Estate(os.getpid(), str(self._folder), fds, self._pipes, children)
+        estate = succession.Estate(os.getpid(), str(self._folder), fds, self._endpoints, self._pipes, children)
         self._log.close()
         succession.bequeath(estate)
 

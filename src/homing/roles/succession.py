@@ -18,11 +18,14 @@ HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Estate(msgspec.Struct, frozen=True):
-    """`sockets` are descriptors by what they are for, `pipes` by role, the end for children first; `children` say if they leave."""
+    """`sockets` are descriptors by what they are for, `endpoints` what ZeroMQ calls some of them, in the same order; `pipes` are by role,
+    the end for children first; `children` say if they leave.
+    """
 
     pid: int
     folder: str
     sockets: dict[str, list[int]]
+    endpoints: dict[str, list[str]]
     pipes: dict[str, tuple[int, int]]
     children: list[tuple[Known, bool]]
 
