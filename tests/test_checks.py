@@ -152,6 +152,22 @@ def test_a_broker_on_another_machine_is_dialled_with_keys_or_insecurely_on_purpo
     )
 
 
+def test_nobody_is_told_that_there_is_no_key_where_it_is_only_wrong() -> None:
+    far = "tcp://broker.internal:8372"
+    config = settings.Config(
+        gateway=settings.Gateway(brokers=(far,), curve=settings.DialCurve(broker=PUBLIC)),
+        broker=settings.Broker(listen=far),
+        worker=settings.Worker(brokers=(far,)),
+    )
+    found: list[KeyPath] = []
+
+    def report(path: KeyPath, message: str, *, warning: bool = False) -> None:
+        found.append(path)
+
+    checks.check(config, Names(frozenset(), frozenset(), keys_wrong=frozenset({"gateway", "broker", "worker"})), report)
+    assert not found
+
+
 def test_a_broker_stands_once_in_a_list() -> None:
     twice = ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1")
     assert told(gateway(brokers=twice)) == ["gateway.brokers[1]: tcp://127.0.0.1:1 stands twice in it"]

@@ -448,3 +448,98 @@ def test_a_codec_beside_the_file_is_found(tmp_path: Path) -> None:
         '[methods."a.b"]\nprovider = "p"\nrequest = "POST /"\nencode = "python:codec_beside_it:encode"\n'
     )
     assert "a.b" in config.read(tmp_path / "homing.toml").methods
+
+
+DIVIDED = """\
+[gateway]
+tls = { cert = "tls.pem", key = "tls.key" }
+curve = { key = "front.key", broker = "{z85}" }
+brokers = ["tcp://broker.internal:8372"]
+[broker]
+listen = "tcp://0.0.0.0:8372"
+curve = { key = "broker.key" }
+[peers.back]
+public_key = "env:BACK"
+serve = ["*"]
+[worker]
+curve = { key = "back.key", broker = "{z85}" }
+brokers = ["tcp://broker.internal:8372"]
+[principals.shop]
+api_key_hash = "env:SHOP_HASH"
+methods = ["acme.*"]
+[providers.acme]
+base_url = "env:ACME_URL"
+auth = { type = "basic", username = "env:ACME_USER", password = "file:password" }
+headers = { X-Shop = "env:ACME_SHOP" }
+proxy = "env:PROXY"
+tls = { ca = "ca.pem" }
+[methods."acme.find"]
+provider = "acme"
+effect = "safe"
+deadline = "30s"
+request = "GET /find{?q}"
+query = { shop = "env:ACME_SHOP" }
+params = "find.json"
+""".replace("{z85}", "0" * 40)
+CURVE_PAIR = """\
+public_key = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+secret_key = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"
+"""
+
+
+def key(folder: Path, name: str) -> None:
+    written(folder, CURVE_PAIR, name).chmod(0o600)
+
+
+def test_each_role_reads_its_part_and_needs_no_secrets_of_the_others(tmp_path: Path) -> None:
+    path = written(tmp_path, DIVIDED.replace('tls = { cert = "tls.pem", key = "tls.key" }\n', ""))
+    written(tmp_path, '{"required": ["q"]}', "find.json")
+    with pytest.raises(ConfigError):
+        config.load(path, environ={})
+    key(tmp_path, "front.key")
+    reading = config.read(path, environ={"SHOP_HASH": HASH}, role="gateway")
+    gateway = config.usable(reading)
+    assert reading.methods["acme.find"].validate({})[1], "the schema is there"
+    assert gateway.principals["shop"].api_key_hash == (HASH,)
+    assert (gateway.broker.curve.key, gateway.worker.curve.key) == ("", "")
+    (tmp_path / "front.key").unlink()
+    (tmp_path / "find.json").unlink()
+    key(tmp_path, "broker.key")
+    broker = config.usable(config.read(path, environ={"BACK": "0" * 40}, role="broker"))
+    assert broker.broker.curve.key.endswith("broker.key")
+    assert broker.peers["back"].serve == ("*",)
+
+
+def test_a_worker_needs_no_keys_of_callers(tmp_path: Path) -> None:
+    text = (
+        DIVIDED.replace('tls = { ca = "ca.pem" }\n', "")
+        .replace('proxy = "env:PROXY"\n', "")
+        .replace('params = "find.json"\n', "")
+    )
+    path = written(tmp_path, text)
+    key(tmp_path, "back.key")
+    written(tmp_path, "s3cret", "password")
+    environ = {"ACME_URL": "https://acme.example", "ACME_USER": "us", "ACME_SHOP": "17"}
+    assert config.usable(config.read(path, environ=environ, role="worker")).providers["acme"].base_url == "https://acme.example"
+
+
+@pytest.mark.parametrize(
+    ("role", "missing"),
+    [
+        ("gateway", ["gateway.tls.cert", "gateway.tls.key", "gateway.curve.key", "principals.shop.api_key_hash", 'methods."acme.find".params']),
+        ("broker", ["broker.curve.key", "peers.back.public_key"]),
+        ("functions", ["worker.curve.key"]),
+        (
+            "worker",
+            [
+                "worker.curve.key", "providers.acme.base_url", "providers.acme.auth.username", "providers.acme.auth.password",
+                "providers.acme.headers.X-Shop", "providers.acme.proxy", "providers.acme.tls.ca", 'methods."acme.find".query.shop',
+                'methods."acme.find".params',
+            ],
+        ),
+    ],
+    ids=["gateway", "broker", "functions", "worker"],
+)  # fmt: skip
+def test_what_a_role_needs_itself_is_missed(role: config.Role, missing: list[str], tmp_path: Path) -> None:
+    problems = config.read(written(tmp_path, DIVIDED), environ={}, role=role).problems
+    assert sorted(problem.path for problem in problems if not problem.warning) == sorted(missing)

@@ -32,6 +32,7 @@ class Names(msgspec.Struct, frozen=True):
     providers: frozenset[str]
     methods: frozenset[str]
     doubtful: frozenset[str] = frozenset()
+    keys_wrong: frozenset[str] = frozenset()  # sections whose `curve` has mistakes: nobody is told that there is none
 
 
 def matches(pattern: str, method: str) -> bool:
@@ -42,7 +43,7 @@ def matches(pattern: str, method: str) -> bool:
 def check(config: Config, names: Names, report: Report) -> None:
     """Reports everything that takes more than one key to see, but for what compiling the methods finds."""
     _gateway(config, names, report)
-    _broker(config, report)
+    _broker(config, names, report)
     _worker(config, names, report)
     _peers(config, report)
     _frames(config, report)
@@ -73,7 +74,7 @@ def _gateway(config: Config, names: Names, report: Report) -> None:
         message = f"{gateway.majordomo} can be reached from other machines, and clients of Majordomo bring no keys"
         advice = "" if gateway.insecure else "; keep it on this machine, or say insecure = true"
         report(("gateway", "majordomo"), message + advice, warning=gateway.insecure)
-    _dialling("gateway", gateway.brokers, gateway.curve, gateway.insecure, report)
+    _dialling("gateway", gateway.brokers, gateway.curve, gateway.insecure, names, report)
     _gateway_tls(gateway, report)
 
 
@@ -85,16 +86,16 @@ def plaintext(endpoint: str, keys: DialCurve, insecure: bool) -> str | None:
     return f"{endpoint} is on another machine, and nothing would be encrypted; {advice}"
 
 
-def _dialling(section: str, brokers: tuple[str, ...], keys: DialCurve, insecure: bool, report: Report) -> None:
+def _dialling(section: str, brokers: tuple[str, ...], keys: DialCurve, insecure: bool, names: Names, report: Report) -> None:
     for index, broker in enumerate(brokers):
         if broker in brokers[:index]:
             report((section, "brokers", index), f"{broker} stands twice in it")
-        elif (why := plaintext(broker, keys, insecure)) is not None:
+        elif (why := plaintext(broker, keys, insecure)) is not None and section not in names.keys_wrong:
             report((section, "brokers", index), why)
     far = [broker for broker in brokers if not is_local(broker)]
     if insecure and far and not keys.key:
         report((section, "insecure"), f"what is said to {far[0]} can be read and forged by whoever is on the way", warning=True)
-    if bool(keys.key) != bool(keys.broker):
+    if bool(keys.key) != bool(keys.broker) and section not in names.keys_wrong:
         missing = "broker" if keys.key else "key"
         report((section, "curve", missing), f"it is missing; {'key' if keys.key else 'broker'} is of no use without it")
     _key_file(keys.key, (section, "curve", "key"), report)
@@ -119,10 +120,12 @@ def exposed(broker: Broker) -> str | None:
     return f"{broker.listen} {_REACHED}; {advice}"
 
 
-def _broker(config: Config, report: Report) -> None:
+def _broker(config: Config, names: Names, report: Report) -> None:
     broker = config.broker
     _key_file(broker.curve.key, ("broker", "curve", "key"), report)
-    if (why := exposed(broker)) is not None:
+    if "broker" in names.keys_wrong:
+        pass
+    elif (why := exposed(broker)) is not None:
         report(("broker", "listen"), why)
     elif broker.insecure and exposed(replace(broker, insecure=False)) is not None:
         report(("broker", "insecure"), f"{broker.listen} {_REACHED}", warning=True)
@@ -140,7 +143,7 @@ def _admin_of_its_own(section: str, admin: Address | None, report: Report) -> No
 
 def _worker(config: Config, names: Names, report: Report) -> None:
     worker = config.worker
-    _dialling("worker", worker.brokers, worker.curve, worker.insecure, report)
+    _dialling("worker", worker.brokers, worker.curve, worker.insecure, names, report)
     _admin_of_its_own("worker", worker.admin, report)
     asked = _services(config) | names.providers
     elsewhere = {method.service for method in config.methods.values() if method.provider is None and method.service} - asked

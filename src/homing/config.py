@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -38,6 +38,8 @@ __all__ = [
 CONFIG_NAME = "homing.toml"
 
 Section = TypeVar("Section", bound=msgspec.Struct)
+Role: TypeAlias = Literal["gateway", "broker", "worker", "functions"]
+"""A process that reads its part only; `functions` is a worker that asks no providers."""
 
 _SINGLE = ("gateway", "admin", "broker", "worker")
 _NAMED: dict[str, type[msgspec.Struct]] = {
@@ -46,6 +48,23 @@ _NAMED: dict[str, type[msgspec.Struct]] = {
     "providers": settings.Provider,
     "methods": settings.Method,
 }
+_PARTS: dict[Role, tuple[str, ...]] = {
+    "gateway": ("gateway", "admin", "principals"),
+    "broker": ("broker", "peers"),
+    "worker": ("worker", "providers", "methods"),
+    "functions": ("worker",),
+}
+_ASKING = (
+    "request",
+    "headers",
+    "query",
+    "body",
+    "encode",
+    "decode",
+    "result",
+    "answers",
+    "lookup",
+)  # of a method: only for workers
 _WHOLE = ("params", "answers")  # in `defaults`: taken whole, where other tables are merged key by key
 
 
@@ -95,26 +114,38 @@ def compile_methods(config: Config) -> dict[str, core_methods.Method]:
     return compiled
 
 
-def read(path: str | os.PathLike[str], *, listen: str | None = None, environ: Mapping[str, str] = os.environ) -> Reading:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    listen: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+    role: Role | None = None,
+) -> Reading:
     """Reads, decodes, checks and compiles. Mistakes come back in `problems`, none are raised.
+
+    One file serves all: a process with a `role` of its own needs no secrets, keys and certificates of the others. What it cannot get
+    at of those is replaced by something that stands in for it, and whether they go together is not looked at.
 
     After a syntax error in some file, or without a file that is included, nothing else is reported, for what stands behind it is not known.
     """
     sources, problems = read_sources(Path(path))
     if not sources or any(not problem.warning for problem in problems):
         return Reading(None, {}, tuple(problems), frozenset())
-    return _Reader(sources, problems, environ).read(listen)
+    return _Reader(sources, problems, environ, role).read(listen)
 
 
 class _Reader:
     """One run over all files."""
 
-    def __init__(self, sources: list[Source], problems: list[Problem], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, sources: list[Source], problems: list[Problem], environ: Mapping[str, str], role: Role | None = None
+    ) -> None:
+        self.role = role
         self.sources = sources
         self.owners: dict[KeyPath, Source] = {}
         self.single: dict[str, object] = {}
         self.named: dict[str, dict[str, object]] = {section: {} for section in _NAMED}
-        self.decoder = Decoder(environ, self.origin, _homes())
+        self.decoder = Decoder(environ, self.origin, _homes(), self._elsewhere)
         self.decoder.problems = dict.fromkeys(problems)
 
     def read(self, listen: str | None) -> Reading:
@@ -135,8 +166,13 @@ class _Reader:
         doubtful = [
             name for name in config.methods if any(path.startswith(show_path(("methods", name, ""))[:-2]) for path in wrong)
         ]
-        names = checks.Names(frozenset(self.named["providers"]), frozenset(self.named["methods"]), frozenset(doubtful))
-        checks.check(config, names, self.decoder.report)
+        names = checks.Names(
+            frozenset(self.named["providers"]),
+            frozenset(self.named["methods"]),
+            frozenset(doubtful),
+            frozenset(section for section in _SINGLE if any(path.startswith(f"{section}.curve") for path in wrong)),
+        )
+        checks.check(config, names, self._checked)
         compiled = self._compile(config)
         order = {source.name: index for index, source in enumerate(self.sources)}
         found = sorted(_without_echoes(self.decoder.problems), key=lambda problem: (order.get(problem.file, -1), problem.line))
@@ -153,6 +189,17 @@ class _Reader:
             if isinstance(provider, str) and not _stands(own, path[2:]) and _stands(self.named["providers"].get(provider), under):
                 return self.owners["providers", provider], ("providers", provider, *under)
         return source, path
+
+    def _elsewhere(self, path: KeyPath) -> bool:
+        """Whether another role than this one needs what stands here."""
+        if self.role is None or path[0] in _PARTS[self.role]:
+            return False
+        return path[0] != "methods" or (len(path) > 2 and path[2] in (*_ASKING, *(() if self.role == "gateway" else ("params",))))
+
+    def _checked(self, path: KeyPath, message: str, *, warning: bool = False) -> None:
+        """A problem between keys, unless it is another role's: it may be about what only stands in for something."""
+        if self.role is None or path[0] in _PARTS[self.role] or (self.role == "gateway" and path[0] == "methods"):
+            self.decoder.report(path, message, warning=warning)
 
     # --- tables -----------------------------------------------------------------------------------------------------------
 

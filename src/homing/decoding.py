@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeVar, Union, cast, get_args, ge
 
 import msgspec
 
-from homing.forms import Form, not_json
+from homing.forms import Form, Unreadable, not_json
 from homing.references import ReferenceBroken, Referred, resolve
 from homing.sources import KeyPath, Problem, Source, show_path
 
@@ -26,7 +26,12 @@ class Wrong(msgspec.Struct, frozen=True):
     """Stands for a value that could not be had; why has been reported."""
 
 
+class Absent(msgspec.Struct, frozen=True):
+    """Stands for a value that is not for this process, and that it cannot get at: as if its key were not there."""
+
+
 WRONG: Final = Wrong()
+ABSENT: Final = Absent()
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -43,12 +48,18 @@ class Field(msgspec.Struct, frozen=True):
 class Decoder:
     """Decodes tables and collects problems. `origin` says of a key's path where it really stands: which file, and under which path.
 
-    `homes` are keys that exist in one section only, and that section: for keys in the wrong place.
+    `homes` are keys that exist in one section only, and that section: for keys in the wrong place. `elsewhere` says of a path that
+    another process reads what is there: a reference that leads nowhere, or a file that cannot be read, is no mistake then.
     """
 
     def __init__(
-        self, environ: Mapping[str, str], origin: Callable[[KeyPath], tuple[Source, KeyPath]], homes: Mapping[str, str]
+        self,
+        environ: Mapping[str, str],
+        origin: Callable[[KeyPath], tuple[Source, KeyPath]],
+        homes: Mapping[str, str],
+        elsewhere: Callable[[KeyPath], bool] = lambda path: False,
     ) -> None:
+        self.elsewhere = elsewhere
         self.environ = environ
         self.origin = origin
         self.homes = homes
@@ -76,7 +87,10 @@ class Decoder:
                 self.unknown(key, keys, path)
                 continue
             value = self.value(keys[key].hint, raw, (*path, key), partial=partial)
-            if not isinstance(value, Wrong):
+            if isinstance(value, Absent):
+                if keys[key].required:
+                    values[keys[key].name] = ""  # of those with another form than text, each has its own stand-in
+            elif not isinstance(value, Wrong):
                 values[keys[key].name] = value
             elif keys[key].required:
                 values[keys[key].name] = WRONG
@@ -99,6 +113,8 @@ class Decoder:
             try:
                 raw = self._resolve(raw, path)
             except ReferenceBroken as error:
+                if self.elsewhere(path):
+                    return ABSENT if form is None or form.stand_in is None else form.stand_in
                 self.report(path, str(error))
                 return WRONG
         if form is not None:
@@ -136,6 +152,8 @@ class Decoder:
         try:
             value = form.parse(raw, self.folder(path))
         except ValueError as error:
+            if isinstance(error, Unreadable) and self.elsewhere(path):
+                return ABSENT if form.stand_in is None else form.stand_in
             found = kind_of(raw) if form.secret else show(raw)
             detail = f": {error}" if str(error) else ""
             self.report(path, f"found {found}, expected {form.expected}{detail}")
@@ -176,7 +194,7 @@ class Decoder:
             self.report(path, f"found {show(raw)}, expected {expected(hint)}{detail}")
             return WRONG
         values = [self.value(element, one, (*path, index), partial=partial) for index, one in enumerate(raw)]
-        return WRONG if WRONG in values else tuple(values)
+        return WRONG if WRONG in values else tuple(value for value in values if value is not ABSENT)
 
     def _named(self, hint: object, key_hint: object, element: object, raw: object, path: KeyPath, partial: bool) -> object:
         if not isinstance(raw, dict):
@@ -190,7 +208,7 @@ class Decoder:
                 values[key] = WRONG
             else:
                 values[key] = self.value(element, one, (*path, key), partial=partial)
-        return WRONG if WRONG in values.values() else values
+        return WRONG if WRONG in values.values() else {key: value for key, value in values.items() if value is not ABSENT}
 
     def named_wrongly(self, form: Form | None, path: KeyPath) -> bool:
         """Whether the last key of `path` is no name of this form; reports it."""
@@ -226,10 +244,10 @@ class Decoder:
             if is_include(raw.get("include")):
                 self.misplaced_include(path)
             values = {key: self.value(object, one, (*path, key)) for key, one in raw.items()}
-            return WRONG if WRONG in values.values() else values
+            return WRONG if WRONG in values.values() else {key: value for key, value in values.items() if value is not ABSENT}
         if isinstance(raw, list):
             elements = [self.value(object, one, (*path, index)) for index, one in enumerate(raw)]
-            return WRONG if WRONG in elements else elements
+            return WRONG if WRONG in elements else [element for element in elements if element is not ABSENT]
         if why := not_json(raw):
             self.report(path, f"found {show(raw)}: {why}")
             return WRONG

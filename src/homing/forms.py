@@ -19,9 +19,14 @@ NOWHERE = Path()  # for values with no file that names them, and no path in them
 IPC_PATH_BYTES_MAX = 107  # sockaddr_un, without its last zero
 
 
+class Unreadable(ValueError):
+    """A file that cannot be read."""
+
+
 class Form(msgspec.Struct, frozen=True):
     """How one kind of value is read. `parse` takes the TOML value, references resolved, and the folder its paths count from; it
-    raises ValueError, with what is wrong in particular or with nothing. `secret`: what was found is never told.
+    raises ValueError, with what is wrong in particular or with nothing. `secret`: what was found is never told. `stand_in` is what a
+    process takes for a required value that is not for it, and that it cannot get at.
     """
 
     name: str  # in the reference: "duration"
@@ -30,6 +35,7 @@ class Form(msgspec.Struct, frozen=True):
     secret: bool = False
     write: Callable[[float], str] = str  # the value as TOML writes it
     literal: bool = False  # strings inside are left alone, `env:` and `file:` mean nothing
+    stand_in: object = None
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -185,7 +191,7 @@ def _file(raw: object, folder: Path) -> str:
         with path.open("rb"):
             return str(path)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {why_unreadable(error)}") from None
+        raise Unreadable(f"{path} cannot be read: {why_unreadable(error)}") from None
 
 
 def _hash(raw: object) -> str:
@@ -354,7 +360,7 @@ def _schema(raw: object, folder: Path) -> dict[str, object]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {why_unreadable(error)}") from None
+        raise Unreadable(f"{path} cannot be read: {why_unreadable(error)}") from None
     try:
         schema = msgspec.json.decode(content)
     except (ValueError, RecursionError) as error:
@@ -371,6 +377,8 @@ def _secret(raw: object, folder: Path) -> Secret:
     return Secret(text)
 
 
+ELSEWHERE = "http://elsewhere.invalid"
+
 DURATION = Form("duration", 'a duration such as "60s"', _duration, write=format_duration)
 DURATION_OR_OFF = Form("duration", 'a duration such as "20s", or "" for off', _duration_or_off, write=format_duration)
 SIZE = Form("size", 'a size such as "1MiB"', _size, write=lambda size: format_size(int(size)))
@@ -378,24 +386,32 @@ ADDRESS = Form("address", 'an address such as "127.0.0.1:8370"', parse_address)
 ADDRESS_OR_OFF = Form("address", 'an address such as "127.0.0.1:8374", or "" for none', _address_or_off)
 SOCKET_ADDRESS = Form("ZeroMQ address", 'an address such as "tcp://127.0.0.1:8372", or "" for none', _socket_address)
 ENDPOINT = Form("ZeroMQ address", 'an address such as "tcp://127.0.0.1:8372"', parse_endpoint)
-CURVE_KEY = Form("CURVE key", "a public key, 40 characters of Z85", _curve_key)
+CURVE_KEY = Form("CURVE key", "a public key, 40 characters of Z85", _curve_key, stand_in="0" * 40)
 CURVE_KEY_OR_OFF = Form("CURVE key", 'a public key, 40 characters of Z85, or "" for none', _curve_key_or_off)
 SERVICE_PATTERN = Form("service pattern", 'a service\'s name, or the beginning of one and a *, such as "acme*"', _pattern)
 FILE = Form("file", "the path of a file that can be read", _file)
-HASHES = Form("hash", '"sha256:" and 64 hexadecimal digits, or a list of two such while rotating', _hashes, secret=True)
+HASHES = Form(
+    "hash",
+    '"sha256:" and 64 hexadecimal digits, or a list of two such while rotating',
+    _hashes,
+    secret=True,
+    stand_in=("sha256:",),
+)
 PATTERN = Form("method pattern", 'a method\'s name, or the beginning of one and a *, such as "acme.*"', _pattern)
 ORIGIN = Form("origin", 'an origin such as "https://app.example"', _origin)
-BASE_URL = Form("URL", 'a URL such as "https://api.example/v2"', _base_url)
-TOKEN_URL = Form("URL", 'a URL such as "https://login.example/oauth2/token"', _token_url)
+BASE_URL = Form("URL", 'a URL such as "https://api.example/v2"', _base_url, stand_in=ELSEWHERE)
+TOKEN_URL = Form("URL", 'a URL such as "https://login.example/oauth2/token"', _token_url, stand_in=ELSEWHERE)
 PROXY = Form("proxy URL", 'a URL such as "http://proxy.example:3128", or "" for none', _proxy, secret=True)
-HEADER_NAME = Form("header name", 'a header\'s name such as "Idempotency-Key"', _header_name)
+HEADER_NAME = Form("header name", 'a header\'s name such as "Idempotency-Key"', _header_name, stand_in="elsewhere")
 HEADER_NAME_OR_OFF = Form("header name", 'a header\'s name such as "Request-Id", or "" for none', _header_name_or_off)
-NAME = Form("name", "a name", _name)
+NAME = Form("name", "a name", _name, stand_in="elsewhere")
 METHOD_NAME = Form("method name", 'a method\'s name such as "acme.charge"', _method_name)
 ENCODE = Form("encoding", '"json", "form", "text", "none" or "python:module:function"', _code(("json", "form", "text", "none")))
 DECODE = Form("decoding", '"json", "text", "base64" or "python:module:function"', _code(("json", "text", "base64")))
 SCHEMA = Form("JSON Schema", "a JSON Schema as a table, or the path of a JSON file", _schema, literal=True)
-SECRET = Form("secret", 'a string, best as a reference such as "env:ACME_TOKEN"', _secret, secret=True)
+SECRET = Form(
+    "secret", 'a string, best as a reference such as "env:ACME_TOKEN"', _secret, secret=True, stand_in=Secret("elsewhere")
+)
 
 Duration: TypeAlias = Annotated[float, DURATION]  # seconds
 DurationOrOff: TypeAlias = Annotated[float, DURATION_OR_OFF]  # seconds, 0.0 is off

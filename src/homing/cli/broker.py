@@ -34,7 +34,7 @@ def command(
     """
     address = admin_of(admin)
     given = tuple(endpoint_of(text, SOCKET_ADDRESS, "--listen") for text in listens)
-    config, reading = read_or_exit(config_path)
+    config, reading = read_or_exit(config_path, role="broker")
     table = config.broker
     endpoints = given or ((table.listen,) if table.listen else ())
     if not endpoints:

@@ -36,7 +36,7 @@ def command(
       homing gateway --broker tcp://127.0.0.1:8372
     """
     address = admin_of(admin)
-    config, reading = read_or_exit(config_path, listen=listen)
+    config, reading = read_or_exit(config_path, listen=listen, role="gateway")
     table = config.gateway
     dials = dials_of(brokers, table.brokers, table.curve, insecure=table.insecure, section="gateway")
     placing = Placing(dials=dials, admin=address, listen_fds=listen_fds, opened=opened_of(opened), parent_fd=parent_fd)

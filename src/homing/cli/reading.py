@@ -7,7 +7,7 @@ from typing import IO, TypeVar
 import click
 
 from homing import config
-from homing.config import Config, Problem, Reading
+from homing.config import Config, Problem, Reading, Role
 
 EXIT_CONFIGURATION = 2
 
@@ -33,9 +33,12 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
-def read_or_exit(path: str, *, listen: str | None = None) -> tuple[Config, Reading]:
-    """The configuration. With mistakes in it they are printed to stderr, and the process exits with 2. Warnings are `check`'s."""
-    reading = config.read(path, listen=listen)
+def read_or_exit(path: str, *, listen: str | None = None, role: Role | None = None) -> tuple[Config, Reading]:
+    """The configuration, for a `role` or for all. With mistakes in it they are printed to stderr, and the process exits with 2.
+
+    Warnings are for `check` to tell.
+    """
+    reading = config.read(path, listen=listen, role=role)
     if reading.config is None:
         print_problems((problem for problem in reading.problems if not problem.warning), sys.stderr)
         raise SystemExit(EXIT_CONFIGURATION)

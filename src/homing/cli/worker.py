@@ -54,7 +54,7 @@ def command(
         return
     if credit is not None or processes is not None:
         raise click.UsageError("--credit and --processes are for a TARGET; worker.credit and in_flight_max are for providers.")
-    config, reading = read_or_exit(config_path)
+    config, reading = read_or_exit(config_path, role="worker")
     if services is not None:
         named = tuple(name.strip() for name in services.split(",") if name.strip())
         config = replace(config, worker=replace(config.worker, services=named))

@@ -20,7 +20,7 @@ def config_of(context: click.Context, path: str) -> Config:
     source = context.get_parameter_source("config_path")
     if source is click.core.ParameterSource.DEFAULT and not Path(path).exists():
         return Config()
-    return read_or_exit(path)[0]
+    return read_or_exit(path, role="functions")[0]
 
 
 def run_target(config: Config, target: str, placing: Placing, *, credit: int | None, processes: int | None) -> None:
