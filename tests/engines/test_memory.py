@@ -218,3 +218,15 @@ def test_without_a_deadline_there_is_none() -> None:
     engine, _ = joined(here=Answering())
     assert engine.next_deadline() is None
     engine.tick(9.0)
+
+
+def test_who_has_no_deadlines_is_not_asked_for_one_and_hears_all_the_same() -> None:
+    engine = Memory()
+    untimed = Answering(deadline=1.0)
+    engine.attach(HERE, untimed, lambda action: None, timed=False)
+    assert engine.next_deadline() is None
+    engine.feed(HERE, PeerFound(THERE), 0.0)
+    assert untimed.heard == [(0.0, PeerFound(THERE))]
+    engine.detach(HERE, 1.0)
+    engine.feed(HERE, PeerFound(THERE), 1.0)
+    assert len(untimed.heard) == 1

@@ -16,6 +16,7 @@ from homing import config
 from homing.core.broker import Broker, BrokerLimits
 from homing.core.calls import Calls
 from homing.core.machine import Draining, DrainTimedOut, Event, Peer
+from homing.core.messages import Settled
 from homing.core.neighbours import Neighbours
 from homing.engines.memory import Memory
 from homing.roles.gateway import Gateway
@@ -247,6 +248,22 @@ def test_a_worker_that_cannot_be_asked_was_never_asked(build: Callable[..., Town
     address, _ = town.request(V)  # a `once` call, for it had never begun
     town.reply(address, b"1", V)
     assert town.answer() == 1
+
+
+def test_a_worker_that_is_gone_when_there_is_more_to_say_about_it(build: Callable[..., Town]) -> None:
+    deaf: set[Peer] = set()
+    town = build(reads=lambda peer: peer not in deaf)
+    town.station.straight(Settled, GATEWAY, b"nowhere")  # so that its outcome is never seen
+    town.ready(W)
+    town.ask()
+    address, _ = town.request()
+    town.reply(address, b"1")
+    assert town.answer() == 1
+    deaf.add(W)
+    town.now += 5.0  # a loop that stood still: heartbeat and outcome are due in one turn
+    town.station.tick(town.now)
+    assert len(town.neighbours) == 0
+    assert town.neighbours.held_bytes == 0
 
 
 def test_a_deadline_settles_what_a_worker_sits_on_and_leaves_it_busy(town: Town) -> None:

@@ -28,9 +28,13 @@ class Memory:
         self._elsewhere = elsewhere
         self._flushing = False
 
-    def attach(self, address: Peer, machine: Machine, act: Act) -> None:
-        """From now on messages for `address` go to `machine`, and `act` does what it wants done beside messages."""
-        self._machines[address] = machine
+    def attach(self, address: Peer, machine: Machine, act: Act, *, timed: bool = True) -> None:
+        """From now on messages for `address` go to `machine`, and `act` does what it wants done beside messages.
+
+        One that is not `timed` has no deadline, ever, and is not asked: there may be very many.
+        """
+        if timed:
+            self._machines[address] = machine
         self._rooms[address] = (address, machine.handle, act, {})
 
     def connect(self, one: Peer, other: Peer, now: float) -> None:
@@ -40,7 +44,7 @@ class Memory:
 
     def detach(self, address: Peer, now: float) -> None:
         """Take a machine out and tell the others; what was on its way to it is lost."""
-        del self._machines[address]
+        self._machines.pop(address, None)
         left = self._rooms.pop(address)
         kept = [entry for entry in self._queue if entry[0] is not left]
         self._queue.clear()

@@ -85,10 +85,13 @@ class Zmq:
         """What waits for peers that do not read."""
         return self._desk.held_bytes()
 
-    def attach(self, address: Peer, machine: Machine, act: Act) -> None:
-        """From now on what is said to `address` goes to `machine`, and `act` does what it wants done beside messages."""
+    def attach(self, address: Peer, machine: Machine, act: Act, *, timed: bool = True) -> None:
+        """From now on what is said to `address` goes to `machine`, and `act` does what it wants done beside messages.
+
+        One that is not `timed` has no deadline, ever, and is not asked: there may be very many.
+        """
         self._machines.add(address)
-        self._memory.attach(address, machine, partial(self._act, address, act))
+        self._memory.attach(address, machine, partial(self._act, address, act), timed=timed)
 
     def connect(self, one: Peer, other: Peer, now: float) -> None:
         """Tell two machines of this process that the other is there."""

@@ -6,7 +6,7 @@ by the engine, and nobody waits for it.
 
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from homing.core import jsonrpc, majordomo
 from homing.core.machine import (
@@ -34,6 +34,12 @@ SaySo: TypeAlias = Callable[[Peer, list[bytes]], bool]
 """Give frames to a foreign peer. False: they are dropped, and not a byte of them has left."""
 
 UNANSWERED_MAX = 100  # of one client; RFC 7 has one, and those that pipeline need not have more
+
+
+class Attach(Protocol):
+    """An engine's way to take a machine in."""
+
+    def __call__(self, address: Peer, machine: Machine, act: Callable[[Action], None], *, timed: bool = True) -> None: ...
 
 
 class _Door:
@@ -70,7 +76,7 @@ class ForeignWorkers:
         *,
         say: SaySo,
         feed: Callable[[Peer, Event], None],
-        attach: Callable[[Peer, Machine, Callable[[Action], None]], None],
+        attach: Attach,
     ) -> None:
         self.machine = machine
         self._broker = broker
@@ -114,7 +120,8 @@ class ForeignWorkers:
                 if not self._say(action.peer, action.frames):
                     self._do(self.machine.handle(Unsaid(action.peer, action.claim), now), now)
             elif isinstance(action, Tell):
-                self._feed(self._broker, Received(self._doors[action.life].address, action.message))
+                if (at := self._doors.get(action.life)) is not None:  # else it has left while the rest of this was being done
+                    self._feed(self._broker, Received(at.address, action.message))
             elif isinstance(action, Enter):
                 door = self._doors[action.life] = self._vacant.pop() if self._vacant else self._new_door()
                 door.life = action.life
@@ -128,7 +135,7 @@ class ForeignWorkers:
     def _new_door(self) -> _Door:
         self._built += 1
         door = _Door(b"majordomo-%d" % self._built, self._told)
-        self._attach(door.address, door, _nothing)
+        self._attach(door.address, door, _nothing, timed=False)
         return door
 
 
