@@ -540,6 +540,28 @@ def test_a_forked_child_begins_anew_and_leaves_its_parent_alone() -> None:
         assert len({start.call_id[:8] for start in host.provider.started}) == 2
 
 
+FORKING = """
+import os, sys, homing
+
+client = homing.Client(sys.argv[1])
+print(client.call("acme.charge"), flush=True)
+for calls in (False, True):
+    child = os.fork()
+    if child == 0:
+        if calls:
+            print(client.call("acme.charge", timeout=20), flush=True)
+        sys.exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), client.call("acme.charge", timeout=20), flush=True)
+"""
+
+
+def test_a_forked_child_that_ends_in_order_leaves_its_parent_alone() -> None:
+    """What the interpreter tidies up at a child's end must not reach the sockets and the selector that it shares."""
+    with Host({"acme.charge": ok()}) as host:
+        done = subprocess.run([sys.executable, "-c", FORKING, host.url], capture_output=True, text=True, check=True, timeout=40)
+    assert (done.stdout.split("\n"), done.stderr) == (["done", "0 done", "done", "0 done", ""], "")
+
+
 def test_a_program_that_forgets_to_close_ends() -> None:
     program = "import sys, homing; client = homing.Client(sys.argv[1]); print(client.call('acme.charge', timeout=20))"
     with Host({"acme.charge": ok()}) as host:
@@ -572,6 +594,25 @@ def test_a_client_may_move_to_another_loop() -> None:
         assert asyncio.run(client.call("acme.charge", timeout=20)) == "done"
         assert asyncio.run(client.call("acme.charge", timeout=20)) == "done"
         asyncio.run(client.close())
+
+
+def test_ctrl_c_while_the_thread_begins_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Brokers.owner_on
+
+    def owner_on(self: Brokers, loop: asyncio.AbstractEventLoop) -> Owner:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return original(self, loop)
+
+    before = threading.active_count()
+    with Client("tcp://127.0.0.1:1") as client:
+        monkeypatch.setattr(Brokers, "owner_on", owner_on)
+        with pytest.raises(KeyboardInterrupt):
+            client.call("acme.charge", timeout=30)
+        monkeypatch.undo()
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and thread.name == "homing client":
+                thread.join(10)
+        assert threading.active_count() == before
 
 
 def test_a_thread_that_cannot_begin_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ TIMEOUT_MAX_S: Final = 2_000_000.0  # 23 days; on the wire a time is no longer t
 NAME_LENGTH_MAX: Final = 256  # as the wire has it
 HEARTBEAT_S: Final = 1.0
 LINGER_S: Final = 0.2  # for the last CANCELs, should a broker be slow to read
-PATIENCE_S: Final = 0.5
+PATIENCE_S: Final = 1.0
 """How long after the first broker is there a method that no worker has offered yet is waited for."""
 
 _STRICTNESS: Final[dict[Effect, int]] = {"safe": 0, "keyed": 1, "once": 2}

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -114,8 +115,12 @@ class _Background:
 
     def start(self) -> Self:
         """Return when the owner is there. Raises what kept it from being made."""
-        self._thread.start()
-        self._ready.wait()
+        try:
+            self._thread.start()
+            self._ready.wait()
+        except BaseException:  # Ctrl-C: nobody would ever stop it
+            self.stop()
+            raise
         if self._problem is not None:
             raise self._problem
         return self
@@ -126,10 +131,11 @@ class _Background:
 
     def stop(self) -> None:
         """End the thread in order: everything settles. In a forked child there is no such thread."""
-        if self._process != os.getpid() or not self._thread.is_alive():
+        if self._process != os.getpid():
             return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        if threading.current_thread() is not self._thread:
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(JOIN_S)
 
     def _run(self) -> None:
@@ -189,7 +195,8 @@ class BlockingBrokerLink:
             answered.wait()
         except BaseException:
             if background is not None:
-                background.post(lambda _: gathering.abandon())
+                with contextlib.suppress(RuntimeError):  # closed meanwhile, and all of it settled
+                    background.post(lambda _: gathering.abandon())
             raise
         wait = errand.note(gathering.answers, time.monotonic())
         return None if self._closed else wait

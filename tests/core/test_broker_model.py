@@ -24,7 +24,6 @@ from homing.core.messages import (
     Release,
     Request,
     Settled,
-    Workers,
 )
 from tests.core.people import BROKER_LIFE, GATEWAY, OK, ONE, OTHER_GATEWAY, TWO, W1, W2, G, call_id, request
 from tests.core.test_broker import G2, consistent
@@ -85,9 +84,7 @@ class BrokerModel(RuleBasedStateMachine):
         elif isinstance(message, Lost):
             assert peer in GATEWAYS
         else:
-            assert isinstance(
-                message, Claim | Final | Release | Grant | Deny | Settled | Cancel | Heartbeat | Disconnect | Workers
-            )
+            assert isinstance(message, Claim | Final | Release | Grant | Deny | Settled | Cancel | Heartbeat | Disconnect)
 
     def hear(self, peer: bytes, message: Message) -> None:
         self.feed(Received(peer, message))
@@ -184,10 +181,10 @@ class BrokerModel(RuleBasedStateMachine):
         if hasattr(self, "broker"):
             for peer in (W1, W2, G, G2):
                 self.feed(PeerLost(peer))
-            self.time_passes(400.0)
+            self.time_passes(60.0)
             broker = self.broker
             assert (len(broker), broker.held_bytes) == (0, 0)
-            assert not any((broker._workers, broker._worker_at, broker._roster.gateways, broker._roster.at, broker._services))
+            assert not any((broker._workers, broker._worker_at, broker._gateways, broker._gateway_at, broker._losses))
             assert not broker._links.peers
             assert broker.next_deadline() is None
 
