@@ -1,14 +1,18 @@
 """What a program writes to offer its functions: src/homing/workers.py."""
 
+import re
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
 import homing
 from homing import Worker
-from homing.workers import load_worker
+from homing.workers import _place_of, import_file, load_worker
 
 REPORTS = '''
 from homing import Worker
@@ -111,3 +115,88 @@ def test_a_module_of_functions_is_imported_without_what_runs_it() -> None:
     code = "import sys; from homing import Worker; print([n for n in ('zmq', 'uvloop', 'prometheus_client') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# running it
+
+
+def made(*names: str) -> Worker:
+    worker = Worker("made")
+    for name in names:
+        worker.method(name=name)(lambda: None)
+    return worker
+
+
+IN_THIS_MODULE = made("f")
+
+
+def test_the_pool_finds_a_worker_by_module_and_name() -> None:
+    target, path = _place_of(IN_THIS_MODULE)
+    assert (target.rpartition(":")[2], path) == ("IN_THIS_MODULE", None)
+    assert target.startswith(__name__)
+
+
+def test_the_pool_finds_a_worker_of_a_program_by_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = ModuleType("__main__")
+    worker = program.__dict__["worker"] = made("f")
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    program.__file__ = "my program.py"
+    monkeypatch.chdir(tmp_path)
+    assert _place_of(worker) == ("worker", str(tmp_path / "my program.py"))
+    program.__spec__ = ModuleSpec("package.__main__", None)
+    assert _place_of(worker) == ("package.__main__:worker", None)
+    program.__spec__ = program.__file__ = None  # what is typed at a prompt is in no file
+    with pytest.raises(ValueError, match="must be a global of a module or a program's file"):
+        _place_of(worker)
+
+
+def test_a_worker_of_coroutines_may_be_anywhere() -> None:
+    worker = Worker("made")
+
+    @worker.method()
+    async def f() -> None: ...
+
+    assert _place_of(worker) == ("", None)
+    with pytest.raises(ValueError, match=r"Worker\('made'\) must be a global"):
+        _place_of(made("f"))
+
+
+def test_a_program_is_imported_by_its_file_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "my-program.py"
+    path.write_text("from dataclasses import dataclass\n@dataclass\nclass A:\n    b: 'int'\nname = __name__\n")
+    monkeypatch.setitem(sys.modules, "__homing_main__", ModuleType("before"))
+    module = import_file(str(path))
+    assert module.name == "__homing_main__"
+    assert sys.modules["__homing_main__"] is module
+    (tmp_path / "no-program").write_text("")
+    with pytest.raises(ImportError, match="is no Python file"):
+        import_file(str(tmp_path / "no-program"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"broker": "127.0.0.1:8372"}, "is no broker's address"),
+        ({"broker": []}, "no broker"),
+        ({"broker": "tcp://192.0.2.1:8372"}, "is on another machine"),
+        ({"broker": "tcp://127.0.0.1:8372", "broker_key": "x"}, "curve, the file"),
+        ({"broker": "tcp://127.0.0.1:8372", "credit": 0}, "credit is 0, expected 1 to"),
+        ({"broker": "tcp://127.0.0.1:8372", "processes": 10**6}, "processes is 1000000, expected 1 to"),
+        ({"broker": "tcp://127.0.0.1:8372", "drain_timeout": -1}, "drain_timeout is -1"),
+        ({"broker": "tcp://127.0.0.1:8372", "drain_timeout": "2m"}, "drain_timeout is '2m'"),
+    ],
+    ids=["address", "none", "far", "keys", "credit", "processes", "drain", "drain text"],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_runs(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        IN_THIS_MODULE.run(**options)
+
+
+def test_a_worker_without_methods_does_not_run() -> None:
+    with pytest.raises(ValueError, match=r"Worker\('empty'\) has no methods"):
+        Worker("empty").run("tcp://127.0.0.1:8372")
+
+
+def test_in_a_process_of_the_pool_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "only_imported", True)
+    Worker("empty").run("no broker")
