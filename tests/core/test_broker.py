@@ -29,12 +29,16 @@ from homing.core.messages import (
     Hello,
     Lost,
     LostSeen,
+    MethodOffer,
     Ready,
     Reject,
     Release,
     Request,
     Settled,
+    Workers,
 )
+from homing.core.permits import Permit
+from homing.core.roster import Roster
 from tests.core.people import (
     BROKER_LIFE,
     GATEWAY,
@@ -71,9 +75,7 @@ def consistent(broker: Broker) -> None:
                 assert (copy.request.service, copy.line) == (name, line_name)
                 assert broker._idle_worker(service, copy) is None, "a free slot always admits"
                 queued[copy.request.call_id] = copy
-        assert (service.nobody_since is None) == bool(service.workers)
-        if service.length and not service.workers:
-            assert name in broker._patience
+        assert (service.nobody_since is None) == bool(service.workers) == (name not in broker._services.patience)
         assert all(name in worker.services for worker in service.workers.values())
     given = {call: copy for call, copy in broker._copies.items() if copy.life is not None}
     assert queued.keys() | given.keys() == broker._copies.keys()
@@ -90,7 +92,12 @@ def consistent(broker: Broker) -> None:
             assert all(broker._copies[call].request.service == name for call in calls)
     assert set(map(id, broker._worker_at.values())) <= set(map(id, broker._workers.values()))
     assert broker.held_bytes == sum(len(copy.request.body) for copy in broker._copies.values()) <= broker.limits.held_bytes_max
-    assert not broker._losses or len(broker._repeat)
+    assert bool(broker._losses) == (broker._losses.next_deadline() is not None)
+    roster = broker._roster
+    for head, known in roster.gateways.items():
+        assert (roster.at.get(known.peer) == head) == (head not in broker._gone)
+    assert set(roster.at.values()) <= roster.gateways.keys()
+    assert broker._told_lives or not broker._counting
     for name in broker._services:
         assert broker.queued(name) == broker._services[name].length
     for life in broker._workers:
@@ -101,7 +108,7 @@ def broker(*, heartbeat_s: float = 0.0, frame_bytes_max: int = 1_000_000, **limi
     """A broker that knows one gateway."""
     machine = Broker(BROKER_LIFE, BrokerLimits(**limits), heartbeat_s=heartbeat_s, frame_bytes_max=frame_bytes_max)
     play = Playbook(machine, check=consistent)
-    play.gets(G, Hello(GATEWAY)).says(*([Send(G, like(Heartbeat))] if heartbeat_s else []))
+    play.gets(G, Hello(GATEWAY)).says(*([Send(G, like(Heartbeat)), Send(G, Workers((), ()))] if heartbeat_s else []))
     return play
 
 
@@ -717,13 +724,33 @@ def test_hello_said_again_changes_nothing() -> None:
     play.gets(W1, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
 
 
-def test_a_lost_gateway_is_told_of_no_loss() -> None:
+def test_a_lost_gateway_is_told_when_it_is_back_and_until_it_has_seen_it() -> None:
     play = running(A)
     play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 1)))
     play.hears(PeerLost(G)).says_nothing()
-    play.passes(0.5).whatever()
-    play.passes(20.0).says_nothing()
+    play.passes(0.4).whatever()
+    play.passes(2.6).says_nothing()
+    play.gets(G2, Hello(GATEWAY)).says(Send(G2, Lost(A, ONE, 1)))
+    play.passes(1.0).says(Send(G2, Lost(A, ONE, 1)), Send(G2, Lost(A, ONE, 1)))
+    play.gets(G2, LostSeen(A, ONE, 1)).says_nothing()
+    play.passes(1.0).says_nothing()
+
+
+def test_a_gateway_that_does_not_come_back_is_waited_for_until_its_calls_would_have_ended() -> None:
+    play = running(A)
+    play.gets(W1, Disconnect()).whatever()
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(11.0).whatever()
     assert not play.machine._losses
+
+
+def test_only_the_gateway_that_owns_the_call_has_seen_its_loss() -> None:
+    play = running(A)
+    play.gets(G2, Hello(OTHER_GATEWAY)).says_nothing()
+    play.gets(W1, Disconnect()).whatever()
+    play.gets(G2, LostSeen(A, ONE, 1)).says_nothing()
+    play.passes(0.5).says(Send(G, Lost(A, ONE, 1)))
+    assert play.machine.counts["not_owner"] == 1
 
 
 def test_one_gateways_losses_are_not_anothers() -> None:
@@ -745,20 +772,23 @@ def beat(life: bytes = ONE, **fields: Any) -> Heartbeat:
 def beating(credit: int = 1, **fields: Any) -> Playbook[Broker]:
     """Gateway, worker and broker know each other's lives, and have counted one message from each of the two."""
     play = broker(heartbeat_s=1.0, **fields)
-    play.gets(W1, ready(acme=credit)).says(Send(W1, like(Heartbeat)))
+    play.gets(W1, ready(acme=credit)).says(Send(W1, like(Heartbeat)), Send(G, Workers((ONE,), ())))
     return play
 
 
-@pytest.mark.parametrize(("peer", "greeting"), [(G2, Hello(OTHER_GATEWAY)), (W2, Ready(TWO, {}, 0))], ids=["hello", "ready"])
-def test_whoever_introduces_itself_is_told_at_once_who_is_here(peer: bytes, greeting: Hello | Ready) -> None:
+def test_whoever_introduces_itself_is_told_at_once_who_is_here() -> None:
     play = broker(heartbeat_s=1.0, frame_bytes_max=4096)
-    expected = Heartbeat(life=BROKER_LIFE, peer_life=greeting.life, sent=0, received=1, frame_bytes_max=4096)
-    play.gets(peer, greeting).says(Send(peer, expected))
+    expected = Heartbeat(life=BROKER_LIFE, peer_life=OTHER_GATEWAY, sent=0, received=1, frame_bytes_max=4096)
+    play.gets(G2, Hello(OTHER_GATEWAY)).says(Send(G2, expected), Send(G2, Workers((), ())))
+    expected = Heartbeat(life=BROKER_LIFE, peer_life=TWO, sent=0, received=1, frame_bytes_max=4096)
+    play.gets(W2, Ready(TWO, {}, 0)).says_among_others(Send(W2, expected))
 
 
 def test_who_takes_the_broker_for_an_earlier_life_is_told_better() -> None:
     play = beating()
-    play.gets(G, Hello(GATEWAY, b"broker-before!!!")).says(Send(G, like(Heartbeat, life=BROKER_LIFE, peer_life=GATEWAY)))
+    play.gets(G, Hello(GATEWAY, b"broker-before!!!")).says(
+        Send(G, like(Heartbeat, life=BROKER_LIFE, peer_life=GATEWAY)), Send(G, like(Workers))
+    )
     play.gets(W1, Ready(ONE, {"acme": 1}, 0, (), b"broker-before!!!")).says(Send(W1, like(Heartbeat, life=BROKER_LIFE)))
 
 
@@ -773,7 +803,7 @@ def test_a_heartbeat_of_another_life_is_asked_who_it_is() -> None:
 def test_every_peer_is_sent_heartbeats() -> None:
     said = beating().passes(1.0)
     said.says(
-        Send(G, like(Heartbeat, life=BROKER_LIFE, peer_life=GATEWAY, sent=0, received=1)),
+        Send(G, like(Heartbeat, life=BROKER_LIFE, peer_life=GATEWAY, sent=2, received=1)),
         Send(W1, like(Heartbeat, life=BROKER_LIFE, peer_life=ONE, sent=0, received=1)),
     )
 
@@ -783,7 +813,9 @@ def test_a_quiet_heartbeat_changes_nothing() -> None:
 
 
 def test_a_gap_is_told_at_once_so_that_the_peer_says_it_again() -> None:
-    beating().gets(G, beat(GATEWAY, sent=5)).says(Send(G, like(Heartbeat, gap=True)))
+    """And is told again whom the broker reaches: that is what it may have missed."""
+    beating().gets(G, beat(GATEWAY, sent=5)).says(Send(G, like(Heartbeat, gap=True)), Send(G, Workers((ONE,), ())))
+    beating().gets(W1, beat(sent=5)).says(Send(W1, like(Heartbeat, gap=True)))
 
 
 def test_a_heartbeat_frees_what_the_worker_no_longer_lists() -> None:
@@ -829,7 +861,7 @@ def test_after_a_blink_the_link_counts_anew() -> None:
 def test_a_life_that_moved_counts_anew() -> None:
     play = beating()
     play.gets(G, request(A)).whatever()
-    play.gets(W2, ready()).says(Send(W2, like(Heartbeat, sent=0)))
+    play.gets(W2, ready()).says(Send(W2, like(Heartbeat, sent=0)))  # whom it reaches has not changed
     play.gets(W2, beat(peer_life=b"", sent=1, received=0, in_flight=())).says(Send(W2, request(A)))
 
 
@@ -862,6 +894,373 @@ def test_a_heartbeat_that_lists_nothing_known_is_no_list() -> None:
     assert play.machine.held_by(ONE) == 1
 
 
+# What a broker that has started anew never gave
+
+
+def test_what_a_lost_life_held_of_an_earlier_broker_is_lost_under_all_its_claims() -> None:
+    play = beating(credit=2)
+    play.gets(W1, beat(sent=1, in_flight=(D, call_id(5, OTHER_GATEWAY)))).says_nothing()
+    play.gets(W1, Disconnect()).says(Send(G, Lost(D, ONE, 0)), Send(G, Workers((), ())))
+    play.gets(G2, Hello(OTHER_GATEWAY)).says_among_others(Send(G2, Lost(call_id(5, OTHER_GATEWAY), ONE, 0)))
+    play.gets(G, LostSeen(D, ONE, 0)).says_nothing()
+    play.gets(G2, LostSeen(call_id(5, OTHER_GATEWAY), ONE, 0)).says_nothing()
+    assert not play.machine._losses
+
+
+def test_what_has_ended_since_is_not_lost() -> None:
+    play = beating(credit=2)
+    play.gets(W1, beat(sent=1, in_flight=(D, E))).says_nothing()
+    play.gets(W1, Final(D, ONE, 7, OK), beat(sent=2, in_flight=(E,))).whatever()
+    assert play.gets(W1, Disconnect()).all(Lost) == [Lost(E, ONE, 0)]
+
+
+def test_a_life_that_comes_back_after_all_takes_back_what_was_said_of_all_its_claims() -> None:
+    """Else it would be said of those that it makes from now on."""
+    play = beating(credit=2)
+    play.gets(G, request(A)).whatever()
+    play.gets(W1, Claim(A, ONE, 1)).whatever()
+    play.gets(W1, beat(sent=2, received=1, in_flight=(A, D))).says_nothing()
+    play.hears(PeerLost(W1)).says_nothing()
+    play.passes(0.5).says_among_others(Send(G, Lost(D, ONE, 0)), Send(G, Lost(A, ONE, 1)))
+    play.gets(W1, ready()).whatever()
+    assert play.passes(0.5).all(Lost) == [Lost(A, ONE, 1)]
+
+
+# Whom the broker reaches
+
+CHARGE, REFUND = MethodOffer("reports.charge", "acme"), MethodOffer("reports.refund", "acme")
+
+
+def offering(life: bytes, *offers: MethodOffer) -> Ready:
+    return Ready(life, {"acme": 1}, 1000, offers)
+
+
+def test_gateways_learn_whom_the_broker_reaches_and_what_they_offer() -> None:
+    play = broker(heartbeat_s=1.0)
+    play.gets(W1, offering(ONE, REFUND)).says(Send(W1, like(Heartbeat)), Send(G, Workers((ONE,), (REFUND,))))
+    play.gets(W2, offering(TWO, CHARGE, REFUND)).says(Send(W2, like(Heartbeat)), Send(G, Workers((ONE, TWO), (CHARGE, REFUND))))
+    play.gets(G2, Hello(OTHER_GATEWAY)).says(Send(G2, like(Heartbeat)), Send(G2, Workers((ONE, TWO), (CHARGE, REFUND))))
+    said = play.gets(W2, Disconnect())
+    said.says(Send(G, Workers((ONE,), (REFUND,))), Send(G2, Workers((ONE,), (REFUND,))))
+
+
+def test_what_has_not_changed_is_not_told_again() -> None:
+    play = broker(heartbeat_s=1.0)
+    play.gets(W1, offering(ONE, CHARGE)).whatever()
+    play.gets(W1, offering(ONE, CHARGE)).says(Send(W1, like(Heartbeat)))
+    play.gets(W1, offering(ONE, REFUND)).says(Send(W1, like(Heartbeat)), Send(G, Workers((ONE,), (REFUND,))))
+
+
+def test_a_life_whose_connection_blinks_is_still_reached() -> None:
+    play = broker(heartbeat_s=1.0)
+    play.gets(W1, offering(ONE, CHARGE)).whatever()
+    play.hears(PeerLost(W1)).says_nothing()
+    play.passes(0.5).says(Send(G, Workers((), ())))
+
+
+def test_a_gateway_whose_connection_blinks_is_told_when_it_is_back() -> None:
+    play = broker(heartbeat_s=1.0)
+    play.hears(PeerLost(G)).says_nothing()
+    play.gets(W1, offering(ONE, CHARGE)).says(Send(W1, like(Heartbeat)))
+    play.gets(G, Hello(GATEWAY)).says(Send(G, like(Heartbeat)), Send(G, Workers((ONE,), (CHARGE,))))
+
+
+def test_methods_of_a_service_that_is_not_offered_are_left_out() -> None:
+    play = broker(heartbeat_s=1.0)
+    play.gets(W1, offering(ONE, MethodOffer("reports.other", "bank"))).says_among_others(Send(G, Workers((ONE,), ())))
+
+
+def test_of_two_offers_of_one_name_the_first_counts() -> None:
+    play = broker(heartbeat_s=1.0)
+    newer = MethodOffer("reports.charge", "acme", "safe")
+    play.gets(W1, offering(ONE, CHARGE)).whatever()
+    play.gets(W2, offering(TWO, newer)).says_among_others(Send(G, Workers((ONE, TWO), (CHARGE,))))
+    play.gets(W1, Disconnect()).says(Send(G, Workers((TWO,), (newer,))))
+
+
+def test_where_nothing_is_lost_nobody_is_told() -> None:
+    broker().gets(W1, offering(ONE, CHARGE)).says_nothing()
+
+
+# Whose connection it is
+
+BOTH = {"webshop": Permit(call=("acme", "bank*")), "acme-workers": Permit(serve=("acme", "bank*"))}
+
+
+def guarded(permits: dict[str, Permit] | None = None, **fields: Any) -> Playbook[Broker]:
+    """The gateway has come with the key of `webshop`, worker 1 with that of `acme-workers`."""
+    machine = Broker(BROKER_LIFE, BrokerLimits(), permits=BOTH if permits is None else permits, **fields)
+    play = Playbook(machine, check=consistent)
+    play.hears(PeerFound(G, "webshop"), PeerFound(W1, "acme-workers")).says_nothing()
+    return play
+
+
+def permitted() -> Playbook[Broker]:
+    play = guarded()
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.gets(W1, ready(acme=2)).says_nothing()
+    return play
+
+
+def test_what_a_permit_allows_goes_its_way() -> None:
+    play = permitted()
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.gets(W1, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
+    play.gets(G, Grant(A, ONE, 1, 9)).says(Send(W1, Grant(A, ONE, 1, 9)))
+    play.gets(W1, Final(A, ONE, 1, OK)).says(Send(G, Final(A, ONE, 1, OK)))
+    assert not play.machine.counts
+
+
+def test_a_service_that_a_key_may_not_serve_is_left_out_of_its_offer() -> None:
+    play = guarded(heartbeat_s=1.0)
+    play.gets(G, Hello(GATEWAY)).whatever()
+    offers = (CHARGE, MethodOffer("mail.send", "mail"))
+    said = play.gets(W1, Ready(ONE, {"acme": 1, "mail": 1, "banking": 1}, 0, offers))
+    said.says(Send(W1, like(Heartbeat)), Send(G, Workers((ONE,), (CHARGE,))))
+    assert play.machine._workers[ONE].services == {"acme": 1, "banking": 1}
+    assert play.machine.counts == {"serve_forbidden": 1}
+
+
+def test_a_gateway_learns_only_methods_that_its_key_may_call() -> None:
+    play = guarded({"webshop": Permit(call=("acme",)), "acme-workers": Permit(serve=("*",))}, heartbeat_s=1.0)
+    offers = (CHARGE, MethodOffer("mail.send", "mail"))
+    play.gets(W1, Ready(ONE, {"acme": 1, "mail": 1}, 0, offers)).whatever()
+    play.gets(G, Hello(GATEWAY)).says(Send(G, like(Heartbeat)), Send(G, Workers((ONE,), (CHARGE,))))
+
+
+def test_a_key_that_may_serve_nothing_is_no_worker() -> None:
+    play = permitted()
+    play.hears(PeerFound(W2, "webshop")).says_nothing()
+    play.gets(W2, ready(TWO)).says_nothing()
+    assert TWO not in play.machine._workers
+    for message in (Claim(A, TWO, 1), Final(A, TWO, 1, OK), Release(A, TWO, 1), Reject(A, "again")):
+        play.gets(W2, message).says(Send(W2, Disconnect()))
+    assert play.machine.counts == {"ready_forbidden": 1}
+
+
+def test_a_key_that_may_call_nothing_is_no_gateway_and_is_told_so() -> None:
+    play = permitted()
+    mine = call_id(1, OTHER_GATEWAY)
+    play.gets(W1, Hello(OTHER_GATEWAY)).says_nothing()
+    play.gets(W1, request(mine)).says(Send(W1, like(Reject, call_id=mine, kind="refused", reason="forbidden")))
+    play.gets(W1, Grant(A, ONE, 1, 9), Deny(A, ONE, 1), Cancel(A), Settled(ONE, (A,)), LostSeen(A, ONE, 1)).says_nothing()
+    assert play.machine.counts == {"hello_forbidden": 1, "call_forbidden": 1, "not_owner": 4}
+
+
+def test_a_key_that_nobody_knows_may_do_nothing() -> None:
+    play = permitted()
+    for user in ("", "stranger"):
+        play.hears(PeerFound(G2, user)).says_nothing()
+        play.gets(G2, Hello(OTHER_GATEWAY), ready(TWO)).says_nothing()
+    assert play.machine.counts == {"hello_forbidden": 2, "ready_forbidden": 2}
+
+
+def test_whoever_is_refused_learns_who_is_here_all_the_same() -> None:
+    play = guarded(heartbeat_s=1.0)
+    play.gets(W1, Hello(OTHER_GATEWAY)).says(Send(W1, like(Heartbeat)))
+    play.gets(G, ready(TWO)).says(Send(G, like(Heartbeat)))
+
+
+def test_a_service_that_a_key_may_not_call_is_forbidden() -> None:
+    play = permitted()
+    play.gets(G, request(A, service="mail")).says(
+        Send(G, Reject(A, "refused", "forbidden", "This key may not call service 'mail'."))
+    )
+    play.gets(G, request(B, service="banking")).says_nothing()
+    assert len(play.machine) == 1
+
+
+def test_a_key_with_a_principal_calls_in_its_name_only() -> None:
+    play = guarded({"webshop": Permit(call=("*",), principal="webshop"), "acme-workers": Permit(serve=("*",))})
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.gets(W1, ready(acme=3)).says_nothing()
+    message = "This key may call in the name of 'webshop' only, not of 'bank'."
+    play.gets(G, request(A, principal="bank")).says(Send(G, Reject(A, "refused", "forbidden", message)))
+    play.gets(G, request(B, principal="webshop")).says(Send(W1, request(B, principal="webshop")))
+    play.gets(G, request(C, principal="")).says(Send(W1, request(C, principal="webshop")))
+
+
+def test_a_worker_claims_no_call_of_a_service_that_its_key_may_not_serve() -> None:
+    play = permitted()
+    play.hears(PeerFound(W2, "mail-workers")).says_nothing()
+    play.machine._roster = Roster({**BOTH, "mail-workers": Permit(serve=("mail",))})
+    for peer, user in ((G, "webshop"), (W1, "acme-workers"), (W2, "mail-workers")):
+        play.machine.handle(PeerFound(peer, user), play.now)
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.gets(W2, Ready(TWO, {"mail": 1}, 0)).says_nothing()
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.gets(W2, Claim(A, TWO, 1)).says_nothing()
+    assert play.machine.counts == {"claim_forbidden": 1}
+
+
+# Whose life it is
+
+
+def test_half_a_life_is_not_enough_to_be_taken_for_a_gateway() -> None:
+    """Workers see call ids, which begin with it."""
+    play = running(A)
+    forged = GATEWAY[:8] + b"made up!"
+    play.gets(W2, Hello(forged)).says(Send(W2, Disconnect()))
+    play.gets(W1, Hello(forged)).says(Send(W1, Disconnect()))
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(0.4).says_nothing()
+    play.gets(W2, Hello(forged)).says(Send(W2, Disconnect()))
+    assert play.machine.counts == {"life_taken": 3}
+    play.passes(0.1).says_nothing()
+    play.gets(W2, Hello(forged)).says_nothing()  # nobody has it any more
+
+
+def test_a_life_of_a_gateway_stays_with_its_user() -> None:
+    play = guarded({"webshop": Permit(call=("*",)), "thief": Permit(call=("*",), serve=("*",))})
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.hears(PeerFound(G2, "thief")).says_nothing()
+    play.gets(G2, Hello(GATEWAY)).says(Send(G2, Disconnect()))
+    play.hears(PeerFound(b"again", "webshop")).says_nothing()
+    play.gets(b"again", Hello(GATEWAY)).says_nothing()
+    assert play.machine.counts == {"life_taken": 1}
+
+
+def test_a_life_of_a_worker_stays_with_its_user() -> None:
+    play = guarded({"acme-workers": Permit(serve=("*",)), "thief": Permit(serve=("*",))})
+    play.gets(W1, ready(ONE)).says_nothing()
+    play.hears(PeerFound(W2, "thief")).says_nothing()
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(W2, ready(ONE)).says(Send(W2, Disconnect()))
+    assert play.machine._worker_at[W1].life == ONE
+    assert play.machine._worker_at[W2].life == TWO  # a refused one changes nothing
+
+
+def test_two_workers_of_one_life_are_one_and_the_last_connection_counts() -> None:
+    play = running(A)
+    play.gets(W2, ready(ONE)).says_nothing()
+    play.gets(W1, Claim(B, ONE, 2)).says(Send(W1, Disconnect()))
+    play.gets(W2, Claim(B, ONE, 2)).says(Send(G, Claim(B, ONE, 2)))
+    assert play.machine.held_by(ONE) == 1
+
+
+def test_a_gateway_with_two_connections_is_answered_on_the_last_and_then_on_the_other() -> None:
+    play = staffed(credit=3)
+    play.gets(G2, Hello(GATEWAY)).says_nothing()
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.gets(G2, request(B)).says(Send(W1, request(B)))
+    play.gets(W1, Claim(A, ONE, 1)).says(Send(G2, Claim(A, ONE, 1)))
+    play.hears(PeerLost(G2)).says_nothing()
+    play.passes(1.0).says_nothing()
+    play.gets(W1, Claim(B, ONE, 2)).says(Send(G, Claim(B, ONE, 2)))
+    play.gets(G2, Hello(GATEWAY)).says_nothing()
+    play.hears(PeerLost(G)).says_nothing()
+    play.gets(W1, Claim(B, ONE, 2)).says(Send(G2, Claim(B, ONE, 2)))
+
+
+def test_a_connection_may_be_a_gateways_and_a_workers() -> None:
+    play = broker()
+    play.gets(G, Ready(ONE, {"acme": 1}, 0)).says_nothing()
+    play.gets(G, request(A)).says(Send(G, request(A)))
+    play.gets(G, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(1.0).whatever()
+    assert len(play.machine) == 0
+
+
+def test_settled_counts_only_from_the_gateway_of_all_its_calls() -> None:
+    play = running(A)
+    play.gets(G2, Hello(OTHER_GATEWAY)).says_nothing()
+    play.gets(G2, Settled(ONE, (A,))).says_nothing()
+    play.gets(G, Settled(ONE, (A, call_id(1, OTHER_GATEWAY)))).says_nothing()
+    assert play.machine.counts == {"not_owner": 2}
+
+
+def test_a_grant_of_an_earlier_claim_says_nothing_of_the_present_one() -> None:
+    play = working(A)
+    play.gets(W1, Claim(A, ONE, 2)).whatever()
+    play.gets(G, Grant(A, ONE, 1, 9)).says(Send(W1, Grant(A, ONE, 1, 9)))
+    play.gets(W1, Disconnect()).says(Send(G, Lost(A, ONE, 2)))
+    play.gets(W2, ready(TWO)).says(Send(W2, like(Request, attempts=0, executed="no")))
+
+
+# Whatever comes, tables stay small
+
+
+def test_ten_thousand_peers_that_say_nothing_are_nothing_but_connections() -> None:
+    play = guarded(heartbeat_s=1.0)
+    peers = [b"silent %d" % number for number in range(10_000)]
+    for peer in peers:
+        play.machine.handle(PeerFound(peer, "webshop"), 0.0)
+    assert len(play.machine._roster._users) == 10_002
+    assert not play.machine._links.peers
+    assert play.machine.next_deadline() is None
+    for peer in peers:
+        play.machine.handle(PeerLost(peer), 0.0)
+    assert len(play.machine._roster._users) == 2
+
+
+def test_services_that_nobody_offers_are_not_remembered_for_long() -> None:
+    play = broker(no_worker_after_s=5.0)
+    for number in range(100):
+        play.gets(G, request(call_id(number), service=f"made up {number}")).says_nothing()
+    assert len(play.passes(5.0).all(Reject)) == 100
+    assert not play.machine._services
+    play.gets(G, request(A, service="made up")).says(refusal(A, reason="no_worker"))
+    play.passes(0.0).says_nothing()
+    assert not play.machine._services
+
+
+def test_a_call_of_a_service_that_was_forgotten_ends_all_the_same() -> None:
+    play = running(A, no_worker_after_s=1.0)
+    play.gets(W1, Ready(ONE, {}, 0)).says_nothing()
+    play.passes(2.0).says_nothing()
+    assert not play.machine._services
+    play.gets(W1, Final(A, ONE, 1, OK)).says(Send(G, Final(A, ONE, 1, OK)))
+    play.passes(0.0).says_nothing()
+    assert not play.machine._services
+
+
+def test_a_call_of_a_service_that_was_forgotten_is_refused_when_its_worker_will_not_have_it() -> None:
+    play = working(A, no_worker_after_s=1.0)
+    play.gets(W1, Ready(ONE, {}, 0)).says_nothing()
+    play.passes(2.0).says_nothing()
+    play.gets(W1, Reject(A, "again")).says_nothing()
+    play.passes(0.0).says(refusal(A, reason="no_worker"))
+
+
+# Workers that read small frames only
+
+
+def small(life: bytes, bytes_max: int) -> Ready:
+    return Ready(life, {"acme": 1}, 0, (), b"", bytes_max)
+
+
+def test_a_call_goes_to_a_worker_that_reads_its_params() -> None:
+    play = broker()
+    play.gets(W1, small(ONE, 11)).says_nothing()
+    play.gets(W2, small(TWO, 12)).says_nothing()
+    play.gets(G, request(A)).says(Send(W2, request(A)))
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W2, Final(A, TWO, 1, OK)).says(Send(G, Final(A, TWO, 1, OK)), Send(W2, request(B)))
+
+
+def test_params_that_no_worker_reads_are_refused() -> None:
+    play = broker()
+    play.gets(W1, small(ONE, 11)).says_nothing()
+    play.gets(G, request(A)).says(refusal(A, reason="too_large", limit="broker.frame_bytes_max"))
+
+
+# A worker of a service that does not know a method of it
+
+
+def test_a_method_that_one_worker_does_not_know_waits_for_another_that_is_busy() -> None:
+    play = working(A)
+    play.gets(W2, ready(TWO)).says_nothing()
+    play.gets(G, request(B)).says(Send(W2, request(B)))
+    play.gets(W2, Reject(B, "refused", "method_not_found")).says_nothing()
+    play.gets(W1, Reject(A, "drop")).says(Send(W1, request(B)))
+
+
+def test_a_method_that_no_worker_knows_is_not_found() -> None:
+    play = working(A)
+    play.gets(W1, Reject(A, "refused", "method_not_found")).says(refusal(A, reason="method_not_found"))
+
+
 # Every state answers every event
 
 PHASES = ("nobody", "a gateway", "a worker", "queued", "given", "claimed", "granted", "refused", "gone", "lost", "orphaned")
@@ -869,7 +1268,7 @@ CLAIMS = [(ONE, 1), (ONE, 2), (TWO, 1)]
 EVERY_EVENT: list[Event] = [
     submitted(A),
     Abandoned(A),
-    PeerFound(W1),
+    *(PeerFound(peer, user) for peer in (W1, W2) for user in ("", "somebody")),
     *(PeerLost(peer) for peer in (G, G2, W1, W2)),
     Prepared(A),
     Finished(A, 1, OK),
@@ -891,6 +1290,8 @@ EVERY_EVENT: list[Event] = [
             ready(TWO, acme=2, bank=1),
             Ready(ONE, {}, 0),
             Disconnect(),
+            offering(TWO, MethodOffer("acme.new", "acme")),
+            Workers((ONE,), ()),
             *(
                 beat(life, **fields)
                 for life in (ONE, TWO, GATEWAY)
@@ -940,10 +1341,17 @@ def test_every_state_answers_every_event(phase: str, heartbeat_s: float) -> None
         play.passes(20.0).whatever()
         for peer in (G, G2, W1, W2):
             play.hears(PeerLost(peer)).whatever()
-        play.passes(20.0).whatever()
+        play.passes(400.0).whatever()
         broker = play.machine
         assert (len(broker), broker.held_bytes) == (0, 0)
         assert not any(
-            (broker._workers, broker._worker_at, broker._gateways, broker._gateway_at, broker._losses, broker._links.peers)
+            (
+                broker._workers,
+                broker._worker_at,
+                broker._roster.gateways,
+                broker._roster.at,
+                broker._links.peers,
+                broker._services,
+            )
         )
         assert broker.next_deadline() is None

@@ -24,6 +24,7 @@ from homing.core.messages import (
     Release,
     Request,
     Settled,
+    Workers,
 )
 from tests.core.people import BROKER_LIFE, GATEWAY, OK, ONE, OTHER_GATEWAY, TWO, W1, W2, G, call_id, request
 from tests.core.test_broker import G2, consistent
@@ -84,7 +85,9 @@ class BrokerModel(RuleBasedStateMachine):
         elif isinstance(message, Lost):
             assert peer in GATEWAYS
         else:
-            assert isinstance(message, Claim | Final | Release | Grant | Deny | Settled | Cancel | Heartbeat | Disconnect)
+            assert isinstance(
+                message, Claim | Final | Release | Grant | Deny | Settled | Cancel | Heartbeat | Disconnect | Workers
+            )
 
     def hear(self, peer: bytes, message: Message) -> None:
         self.feed(Received(peer, message))
@@ -181,10 +184,10 @@ class BrokerModel(RuleBasedStateMachine):
         if hasattr(self, "broker"):
             for peer in (W1, W2, G, G2):
                 self.feed(PeerLost(peer))
-            self.time_passes(60.0)
+            self.time_passes(400.0)
             broker = self.broker
             assert (len(broker), broker.held_bytes) == (0, 0)
-            assert not any((broker._workers, broker._worker_at, broker._gateways, broker._gateway_at, broker._losses))
+            assert not any((broker._workers, broker._worker_at, broker._roster.gateways, broker._roster.at, broker._services))
             assert not broker._links.peers
             assert broker.next_deadline() is None
 

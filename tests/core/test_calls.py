@@ -12,6 +12,7 @@ from homing.core.machine import (
     Event,
     Expel,
     Finished,
+    Learn,
     PeerFound,
     PeerLost,
     Prepared,
@@ -31,12 +32,14 @@ from homing.core.messages import (
     Hello,
     Lost,
     LostSeen,
+    MethodOffer,
     Ready,
     Reject,
     RejectKind,
     Release,
     Request,
     Settled,
+    Workers,
 )
 from homing.errors import Attempt, Effect, Outcome, failure
 from tests.core.people import BACKUP, BROKER, BROKER_LIFE, GATEWAY, OK, ONE, TWO, A, B, C, lost, request, submitted, unreachable
@@ -764,6 +767,186 @@ def test_deadlines_and_heartbeats_share_one_clock() -> None:
     assert play.machine.next_deadline() == 0.5
 
 
+# Params that are too large for a frame
+
+
+def reading(**bytes_max: int) -> Playbook[Calls]:
+    """A gateway whose brokers read so large frames; 0 announces nothing."""
+    brokers = tuple(name.encode() for name in bytes_max)
+    play = gateway(heartbeat_s=1.0, brokers=brokers)
+    for broker in brokers:
+        play.gets(broker, beat(frame_bytes_max=bytes_max[broker.decode()])).says_nothing()
+    return play
+
+
+@pytest.mark.parametrize(("length", "fits"), [(100, True), (101, False)])
+def test_params_that_no_broker_reads_settle_the_call_with_a_proven_no(length: int, fits: bool) -> None:
+    play = reading(broker=100)
+    said = play.hears(submitted(A, body=b"1" * length))
+    if fits:
+        said.says(Send(BROKER, like(Request)))
+    else:
+        expected = {"reason": "too_large", "executed": "no", "retry": "pointless", "limit": "broker.frame_bytes_max"}
+        said.says(settles(A, message="The params have 101 bytes, and no broker reads more than 100.", **expected))
+        assert play.machine.counts == {"request_too_large": 1}
+
+
+def test_params_go_to_a_broker_that_reads_them() -> None:
+    play = reading(broker=100, backup=200)
+    for call in (A, B, C):
+        play.hears(submitted(call, body=b"1" * 150)).says(Send(BACKUP, like(Request)))
+    play.hears(PeerLost(BACKUP)).says(*(settles(call, reason="too_large", executed="no") for call in (A, B, C)))
+    play.hears(submitted(A, body=b"1" * 100)).says(Send(BROKER, like(Request)))
+
+
+def test_a_broker_that_comes_back_with_smaller_frames_is_not_given_what_it_had() -> None:
+    play = reading(broker=200, backup=200)
+    play.hears(submitted(A, body=b"1" * 150)).says(Send(BROKER, like(Request)))
+    play.gets(BROKER, beat(b"broker-reborn!!!", frame_bytes_max=100)).says(Send(BROKER, like(Hello)), Send(BACKUP, like(Request)))
+
+
+def test_a_broker_that_announces_nothing_reads_anything() -> None:
+    reading(broker=0).hears(submitted(A, body=b"1" * 1_000_000)).says(Send(BROKER, like(Request)))
+
+
+def test_without_a_broker_nobody_knows_what_is_too_large() -> None:
+    play = reading(broker=100)
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.hears(submitted(A, body=b"1" * 101)).says_nothing()
+    play.hears(PeerFound(BROKER)).says(Send(BROKER, like(Hello)))
+    play.gets(BROKER, beat(frame_bytes_max=100)).says(settles(A, reason="too_large"))
+
+
+def test_params_that_no_broker_reads_any_more_leave_a_call_in_doubt_in_doubt() -> None:
+    play = reading(broker=200)
+    play.hears(submitted(A, effect="safe", body=b"1" * 150)).whatever()
+    play.gets(BROKER, Claim(A, ONE, 1)).whatever()
+    play.gets(BROKER, beat(sent=1, frame_bytes_max=100)).says_nothing()
+    play.gets(BROKER, Lost(A, ONE, 1)).says(Send(BROKER, LostSeen(A, ONE, 1)), like(Send), settles(A, executed="unknown"))
+
+
+# Several brokers, and whom they reach
+
+
+def reaching(effect: Effect = "once", **lives: tuple[bytes, ...]) -> Playbook[Calls]:
+    """A gateway whose brokers have said which lives they reach; worker ONE holds the call through the first."""
+    brokers = tuple(name.encode() for name in lives)
+    play = gateway(heartbeat_s=1.0, brokers=brokers)
+    for broker in brokers:
+        play.gets(broker, beat(), Workers(lives[broker.decode()])).says_nothing()
+    play.hears(submitted(A, effect=effect)).whatever()
+    play.gets(brokers[0], Claim(A, ONE, 1)).whatever()
+    return play
+
+
+UNKNOWN = (Send(BROKER, Cancel(A)), like(Settle, call_id=A, outcome=like(Outcome, reason="worker_lost", executed="unknown")))
+
+
+def test_a_life_that_another_broker_reaches_is_not_lost_until_nobody_reaches_it() -> None:
+    play = reaching(broker=(ONE, TWO), backup=(ONE, TWO))
+    play.gets(BROKER, Workers((TWO,))).says_nothing()
+    play.gets(BROKER, Lost(A, ONE, 1)).says(Send(BROKER, LostSeen(A, ONE, 1)))
+    play.gets(BACKUP, Workers((ONE,))).says_nothing()
+    play.gets(BACKUP, Workers((TWO,))).says(*UNKNOWN)
+
+
+def test_a_life_that_another_broker_does_not_reach_is_lost_at_once() -> None:
+    play = reaching(broker=(ONE,), backup=(TWO,))
+    play.gets(BROKER, Lost(A, ONE, 1)).says(Send(BROKER, LostSeen(A, ONE, 1)), *UNKNOWN)
+
+
+def test_what_the_broker_that_lost_it_said_before_does_not_count() -> None:
+    """Its WORKERS may come after its LOST."""
+    play = reaching(broker=(ONE,), backup=())
+    play.gets(BROKER, Lost(A, ONE, 1)).says(Send(BROKER, LostSeen(A, ONE, 1)), *UNKNOWN)
+
+
+def test_a_broker_that_is_gone_reaches_nobody() -> None:
+    play = reaching(broker=(ONE,), backup=(ONE,))
+    play.gets(BROKER, Lost(A, ONE, 1), Workers(())).says(Send(BROKER, LostSeen(A, ONE, 1)))
+    play.hears(PeerLost(BACKUP)).says(*UNKNOWN)
+
+
+def test_a_worker_that_lives_on_behind_another_broker_answers_through_it() -> None:
+    play = reaching(broker=(ONE,), backup=(ONE,))
+    play.gets(BROKER, Lost(A, ONE, 1), Workers(())).whatever()
+    play.gets(BACKUP, Final(A, ONE, 1, OK)).says(Send(BACKUP, Settled(ONE, (A,))), settles(A, reason="ok"))
+    play.gets(BACKUP, Workers(())).says_nothing()
+    assert not play.machine._missing
+
+
+def test_a_loss_that_does_not_count_ends_at_the_deadline_at_the_latest() -> None:
+    play = reaching(broker=(ONE,), backup=(ONE,))
+    play.gets(BROKER, Lost(A, ONE, 1), Workers(())).whatever()
+    play.passes(10.0).says_among_others(settles(A, reason="deadline_exceeded", executed="unknown"))
+
+
+def test_a_loss_of_an_earlier_claim_is_not_one_of_the_present_holder() -> None:
+    play = reaching("keyed", broker=(ONE, TWO), backup=(ONE, TWO))
+    play.gets(BROKER, Lost(A, ONE, 1)).whatever()
+    play.gets(BROKER, Release(A, ONE, 1)).whatever()  # it never began after all
+    play.gets(BROKER, Claim(A, TWO, 1)).says(Send(BROKER, like(Grant, life=TWO)))
+    play.gets(BROKER, Workers((TWO,))).says_nothing()
+    play.gets(BACKUP, Workers((TWO,))).says_nothing()
+    play.gets(BROKER, Claim(A, TWO, 1)).says(Send(BROKER, like(Grant, life=TWO)))
+
+
+def test_what_may_be_repeated_is_dispatched_again_once_the_loss_counts() -> None:
+    play = reaching("safe", broker=(ONE,), backup=(ONE,))
+    play.gets(BROKER, Lost(A, ONE, 1), Workers(())).whatever()
+    play.gets(BACKUP, Workers(())).says(Send(BROKER, like(Request, attempts=1, executed="unknown")))
+
+
+def test_only_lost_calls_of_lives_that_nobody_reaches_are_lost() -> None:
+    play = reaching(broker=(ONE, TWO), backup=(ONE, TWO))
+    for call, life in ((B, TWO), (C, ONE)):
+        play.hears(submitted(call)).whatever()
+        play.gets(BROKER, Claim(call, life, 2)).whatever()
+    play.gets(BROKER, Lost(A, ONE, 1), Lost(B, TWO, 2)).whatever()
+    play.gets(BROKER, Workers((TWO,))).says_nothing()
+    play.gets(BACKUP, Workers((TWO,))).says(*UNKNOWN)
+    assert len(play.machine) == 2
+
+
+def test_a_broker_that_has_started_anew_says_that_a_life_is_lost_with_all_its_claims() -> None:
+    play = holding()
+    play.gets(BROKER, Lost(A, TWO, 0)).says(Send(BROKER, LostSeen(A, TWO, 0)))
+    play.gets(BROKER, Lost(A, ONE, 0)).says(Send(BROKER, LostSeen(A, ONE, 0)), *UNKNOWN)
+    play.gets(BROKER, Lost(A, ONE, 0)).says(Send(BROKER, LostSeen(A, ONE, 0)))
+
+
+def test_the_claim_that_was_lost_with_all_others_may_still_answer() -> None:
+    play = holding("keyed")
+    play.gets(BROKER, Lost(A, ONE, 0)).whatever()
+    play.gets(BROKER, Final(A, ONE, 1, OK)).says_among_others(settles(A, reason="ok"))
+
+
+def test_what_a_broker_says_that_is_not_there_does_not_count() -> None:
+    play = reaching(broker=(ONE,))
+    play.gets(BACKUP, Workers((ONE,), (CHARGE,))).says_nothing()
+    play.gets(BROKER, Lost(A, ONE, 1)).says_among_others(*UNKNOWN)
+
+
+# What workers offer
+
+CHARGE, REFUND = MethodOffer("reports.charge", "reports"), MethodOffer("reports.refund", "reports")
+
+
+def test_the_shell_learns_what_workers_offer_whichever_broker_reaches_them() -> None:
+    play = gateway(heartbeat_s=1.0, brokers=(BROKER, BACKUP))
+    play.gets(BROKER, Workers((ONE,), (REFUND,))).says(Learn((REFUND,)))
+    play.gets(BROKER, Workers((ONE, TWO), (REFUND,))).says_nothing()
+    play.gets(BACKUP, Workers((ONE,), (CHARGE, REFUND))).says(Learn((CHARGE, REFUND)))
+
+
+def test_a_method_is_forgotten_when_nobody_has_offered_it_for_a_while() -> None:
+    play = gateway(heartbeat_s=1.0)
+    play.gets(BROKER, Workers((ONE,), (CHARGE,))).whatever()
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.passes(59.9).says_nothing()
+    play.passes(0.1).says(Learn(()))
+
+
 # Every state answers every event
 
 PHASES = (
@@ -803,9 +986,13 @@ EVERY_EVENT: list[Event] = [
             Disconnect(),
             beat(),
             beat(gap=True),
+            beat(frame_bytes_max=5),
+            Workers((ONE,), (CHARGE,)),
+            Workers((), ()),
             Reject(A, "refused", "overloaded"),
             Reject(A, "again"),
             *(kind(A, life, claim) for kind in (Claim, Release, Deny, Lost, LostSeen) for life, claim in CLAIMS),
+            Lost(A, ONE, 0),
             *(Grant(A, life, claim, 10) for life, claim in CLAIMS),
             *(Final(A, life, claim, outcome) for life, claim in CLAIMS for outcome in (OK, unreachable(), lost())),
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from homing.core.links import FRAME_BYTES_MAX, INTRODUCE_EVERY_S, Heard, Links
+from homing.core.links import FRAME_BYTES_MAX, INTRODUCE_EVERY_S, UNLIMITED, Heard, Links
 from homing.core.machine import Action, Send, Settle
 from homing.core.messages import Cancel, Heartbeat, Hello, Message, Ready
 from homing.errors import Outcome
@@ -118,7 +118,9 @@ def test_a_heartbeat_says_how_large_a_frame_is_read_here() -> None:
     links.open(PEER, 0.0)
     assert said(links).frame_bytes_max == 1000
     links.heard(PEER, beat(frame_bytes_max=500))
-    assert links.peers[PEER].frame_bytes_max == 500
+    assert links.reads(PEER) == 500
+    links.heard(PEER, beat(frame_bytes_max=0))
+    assert links.reads(PEER) == links.reads(ANOTHER) == UNLIMITED
 
 
 def test_an_engine_that_never_loses_announces_no_limit() -> None:

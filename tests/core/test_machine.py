@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homing.core import machine
-from homing.core.machine import Action, Deadlines, Event, margin_s
+from homing.core.machine import Action, Deadlines, Event, margin_s, soonest
 
 
 def test_the_earliest_instant_comes_first() -> None:
@@ -133,3 +133,10 @@ def test_every_struct_of_the_module_is_an_event_or_an_action() -> None:
         if isinstance(kind, type) and kind.__module__ == machine.__name__ and hasattr(kind, "__struct_fields__")
     }
     assert kinds == {*typing.get_args(Event), *typing.get_args(Action)}
+
+
+@pytest.mark.parametrize(
+    ("instants", "expected"), [((), None), ((None,), None), ((None, 2.0, None), 2.0), ((3.0, 1.0, 2.0), 1.0), ((0.0, None), 0.0)]
+)
+def test_the_soonest_of_several_instants(instants: tuple[float | None, ...], expected: float | None) -> None:
+    assert soonest(*instants) == expected

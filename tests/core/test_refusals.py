@@ -2,8 +2,9 @@
 
 import pytest
 
+from homing.core.permits import ANYTHING, NOTHING, Permit
 from homing.core.queues import Copy, Offering, Service
-from homing.core.refusals import SOON_MS, BrokerLimits, no_worker, queue_full, refusal
+from homing.core.refusals import SOON_MS, BrokerLimits, forbidden, no_worker, queue_full, refusal
 from tests.core.people import ONE, W1, A, request
 
 LIMITS = BrokerLimits(queue_length_max=2, held_bytes_max=100, no_worker_after_s=5.0)
@@ -53,3 +54,21 @@ def test_a_call_that_would_wait_beyond_its_deadline_is_refused(remaining_ms: int
     said = refusal(service(queued=1, mean_s=3.0), copy(remaining_ms), LIMITS, 0, 0.0)
     assert (said is not None) == refused
     assert said is None or (said.reason, said.limit, said.retry_after_ms) == ("overloaded", "deadline", 3000)
+
+
+@pytest.mark.parametrize(
+    ("permit", "principal", "allowed"),
+    [
+        (ANYTHING, "webshop", True),
+        (NOTHING, "webshop", False),
+        (Permit(call=("bank",)), "webshop", False),
+        (Permit(call=("acme",), principal="webshop"), "webshop", True),
+        (Permit(call=("acme",), principal="webshop"), "bank", False),
+        (Permit(call=("acme",), principal="webshop"), "", False),
+    ],
+    ids=["anything", "nothing", "another service", "its principal", "another principal", "no principal"],
+)
+def test_a_permit_says_which_services_and_in_whose_name(permit: Permit, principal: str, allowed: bool) -> None:
+    said = forbidden(request(principal=principal), permit)
+    assert (said is None) == allowed
+    assert said is None or (said.kind, said.reason) == ("refused", "forbidden")

@@ -933,6 +933,57 @@ def test_what_has_finished_is_not_stopped() -> None:
     play.hears(DrainTimedOut()).says_nothing()
 
 
+# Outcomes that are too large for a frame
+
+
+def small_frames(bytes_max: int = 5000, **fields) -> Playbook[Worker]:
+    """A worker that runs a call, and whose broker reads no larger frames."""
+    play = running(heartbeat_s=1.0, outcomes_held_bytes_max=100_000, **fields)
+    play.gets(BROKER, beat(sent=2, frame_bytes_max=bytes_max)).whatever()
+    return play
+
+
+@pytest.mark.parametrize(("length", "fits"), [(904, True), (905, False)])
+def test_an_outcome_is_told_if_it_fits_into_a_frame(length: int, fits: bool) -> None:
+    """4096 bytes are kept for what stands beside it."""
+    play = small_frames()
+    outcome = final_of(play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * length))))
+    assert (outcome.reason == "ok") == fits
+    assert play.machine.outcomes_held_bytes == (length if fits else 0)
+
+
+def test_an_outcome_that_is_too_large_is_told_as_such_and_proves_what_it_proved() -> None:
+    play = small_frames()
+    outcome = final_of(play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * 5000, status=200))))
+    assert (outcome.reason, outcome.executed, outcome.result) == ("response_too_large", "yes", b"")
+    assert (outcome.limit, outcome.status, len(outcome.attempts)) == ("broker.frame_bytes_max", 200, 1)
+    assert play.machine.counts == {"outcome_too_large": 1}
+    assert final_of(play.passes(1.0)) == outcome
+    assert play.machine.counts == {"outcome_too_large": 1}
+
+
+@pytest.mark.parametrize("field", ["body", "detail"])
+def test_what_an_error_carries_counts_too(field: str) -> None:
+    play = small_frames()
+    large = Outcome(reason="provider_refused", executed="no", again=False, **{field: b"1" * 5000})  # type: ignore[arg-type]
+    outcome = final_of(play.hears(Finished(A, 1, large)))
+    assert (outcome.reason, outcome.executed, outcome.body, outcome.detail) == ("response_too_large", "no", None, None)
+    assert outcome.body_truncated == (field == "body")
+
+
+def test_an_outcome_that_fitted_may_be_too_large_for_another_broker() -> None:
+    play = small_frames(bytes_max=50_000)
+    play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * 5000))).whatever()
+    play.hears(PeerLost(BROKER), PeerFound(BACKUP)).whatever()
+    assert final_of(play.gets(BACKUP, beat(frame_bytes_max=5000))).reason == "response_too_large"
+    assert play.machine.outcomes_held_bytes == 0
+
+
+def test_a_broker_that_announces_nothing_reads_anything() -> None:
+    play = running(outcomes_held_bytes_max=100_000)
+    assert final_of(play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * 50_000)))).reason == "ok"
+
+
 # Brokers come and go
 
 

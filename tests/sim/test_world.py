@@ -160,9 +160,9 @@ def test_nothing_is_left_in_any_table_and_nobody_is_remembered_who_is_gone(seed:
         if isinstance(machine, Broker):
             assert machine._links.peers.keys() <= living
             assert machine._workers.keys() == workers
-            assert machine._gateways.keys() == gateways
-            tables = (machine._copies, machine._losses, machine._expiry, machine._patience, machine._gone, machine._repeat)
-            assert not any(tables)
+            assert machine._roster.gateways.keys() == gateways
+            assert not any((machine._copies, machine._expiry, machine._services.patience, machine._gone))
+            assert not any(machine._losses.of(head) for head in gateways)
             for service in machine._services.values():
                 assert service.workers.keys() == workers
                 assert not service.lines

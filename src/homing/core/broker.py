@@ -9,17 +9,20 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from homing.core.links import FRAME_BYTES_MAX, Links
+from homing.core.links import FRAME_BYTES_MAX, UNLIMITED, Links
+from homing.core.losses import Losses
 from homing.core.machine import (
     Action,
     Deadlines,
     Event,
     Life,
     Peer,
+    PeerFound,
     PeerLost,
     Received,
     Send,
     Tick,
+    soonest,
 )
 from homing.core.messages import (
     GATEWAY_BYTES,
@@ -38,13 +41,17 @@ from homing.core.messages import (
     Release,
     Request,
     Settled,
+    Workers,
 )
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Offering, Service
-from homing.core.refusals import BrokerLimits, no_worker, queue_full, refusal
+from homing.core.reach import first_of_each
+from homing.core.refusals import BrokerLimits, forbidden, no_worker, queue_full, refusal
+from homing.core.roster import Roster
+from homing.core.services import Services
 
 GONE_AFTER_S = 0.5  # a connection that blinked comes back within this
-LOST_EVERY_S = 0.5
+STRAY_LOST_S = 300.0  # how long a loss is worth repeating whose call's deadline is not known
 MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
 
 
@@ -69,23 +76,20 @@ class Broker:
     ) -> None:
         self.life = life
         self.counts: Counter[str] = Counter()
-        self._permits = permits
+        self._guarded = permits is not None
+        self._roster = Roster(permits)
         self.limits = limits
         self.held_bytes = 0
-        self._services: dict[str, Service] = {}
+        self._services = Services(limits.no_worker_after_s)
         self._copies: dict[bytes, Copy] = {}
         self._workers: dict[Life, Offering] = {}
         self._worker_at: dict[Peer, Offering] = {}
-        self._gateways: dict[bytes, Peer] = {}  # by the head of their lives
-        self._gateway_at: dict[Peer, bytes] = {}
-        self._losses: dict[tuple[bytes, Life, int], float] = {}  # LOST not yet seen, and until when it is worth repeating
+        self._losses = Losses()
+        self._told_lives = True  # gateways know whom this broker reaches, and what those offer
         self._expiry: Deadlines[bytes] = Deadlines()  # of what is queued
-        self._patience: Deadlines[str] = Deadlines()  # of services that nobody offers
         self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
-        self._repeat: Deadlines[int] = Deadlines()  # LOST
         self._links = Links(life, heartbeat_s, frame_bytes_max)
         self._counting = heartbeat_s > 0
-        self._began_at: float | None = None
         self._on_message: dict[type, Callable[..., list[Action]]] = {
             Request: self._requested,
             Claim: self._claimed,
@@ -105,8 +109,7 @@ class Broker:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a broker's are answered with nothing."""
-        if self._began_at is None:
-            self._began_at = now
+        self._services.begin(now)
         if type(event) is Received:
             message = event.message
             if self._counting:
@@ -118,9 +121,14 @@ class Broker:
             actions = self._tick(now)
         elif type(event) is PeerLost:
             actions = self._peer_lost(event.peer, now)
+        elif type(event) is PeerFound:
+            self._roster.found(event.peer, event.user)
+            actions = []
         else:
             actions = []
         if self._counting:
+            if not self._told_lives:
+                actions += self._tell_lives()
             self._links.count_sent(actions)
             for action in actions:
                 if isinstance(action, Send) and type(action.message) is Request:
@@ -129,13 +137,13 @@ class Broker:
 
     def next_deadline(self) -> float | None:
         """The next expiry, loss, heartbeat or end of patience."""
-        earliest = self._links.next_deadline()
-        for deadlines in (self._expiry, self._patience, self._gone, self._repeat):
-            if len(deadlines):
-                instant = deadlines.earliest()
-                if instant is not None and (earliest is None or instant < earliest):
-                    earliest = instant
-        return earliest
+        return soonest(
+            self._links.next_deadline(),
+            self._losses.next_deadline(),
+            self._expiry.earliest(),
+            self._services.patience.earliest(),
+            self._gone.earliest(),
+        )
 
     def __len__(self) -> int:
         """How many calls this broker knows of, queued or given to a worker."""
@@ -154,14 +162,31 @@ class Broker:
     # Gateways
 
     def _hello(self, peer: Peer, hello: Hello, now: float) -> list[Action]:
+        if not self._roster.permit(peer).call:
+            self.counts["hello_forbidden"] += 1
+            return self._greet(peer, hello)  # what it asks for is refused one by one
+        if not self._roster.may_enter(peer, hello.life):
+            self.counts["life_taken"] += 1
+            return [Send(peer, Disconnect())]
+        left = self._roster.enter(peer, hello.life)
+        if left is not None:
+            self._forget_gateway(left)
         head = hello.life[:GATEWAY_BYTES]
-        before = self._gateway_at.get(peer)
-        if before is not None and before != head:
-            self._forget_gateway(before)
-        self._gateway_at[peer] = head
-        self._gateways[head] = peer
         self._gone.pop(head, None)
-        return self._greet(peer, hello)
+        actions = self._greet(peer, hello)
+        if self._counting:
+            actions.append(self._lives_for(peer))
+        return actions + [Send(peer, lost) for lost in self._losses.of(head)]
+
+    def _tell_lives(self) -> list[Action]:
+        """The gateways that are here learn whom this broker reaches now."""
+        self._told_lives = True
+        return [self._lives_for(peer) for peer in self._roster.present()]
+
+    def _lives_for(self, gateway: Peer) -> Send:
+        calls = self._roster.permit(gateway).calls
+        offers = first_of_each(offer for worker in self._workers.values() for offer in worker.methods if calls(offer.service))
+        return Send(gateway, Workers(tuple(self._workers), tuple(offers[name] for name in sorted(offers))))
 
     def _greet(self, peer: Peer, greeting: Hello | Ready) -> list[Action]:
         """Both sides know at once who the other is, and how large a frame it reads."""
@@ -171,11 +196,18 @@ class Broker:
         return [self._links.beat(peer)]
 
     def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
-        if self._gateway_at.get(peer) != request.call_id[:GATEWAY_BYTES]:
+        if self._guarded:
+            permit = self._roster.permit(peer)
+            if permit.principal and not request.principal:
+                request = msgspec.structs.replace(request, principal=permit.principal)
+            if (why := forbidden(request, permit)) is not None:
+                self.counts["call_forbidden"] += 1
+                return [Send(peer, why)]
+        if self._roster.at.get(peer) != request.call_id[:GATEWAY_BYTES]:
             return [Send(peer, Disconnect())]
         if request.call_id in self._copies or request.remaining_ms <= 0:
             return []
-        service = self._services.get(request.service) or self._service(request.service)
+        service = self._services[request.service]
         copy = Copy(request, now + request.remaining_ms / 1000)
         worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
         if worker is None or self.held_bytes + len(request.body) > self.limits.held_bytes_max:
@@ -189,19 +221,12 @@ class Broker:
         self._queue(service, copy, now)
         return []
 
-    def _service(self, name: str) -> Service:
-        service = self._services.get(name)
-        if service is None:  # whoever was going to offer it has had the time since this broker began
-            assert self._began_at is not None, "with the first event"
-            service = self._services[name] = Service(name, self._began_at)
-        return service
-
     def _refusal(self, service: Service, copy: Copy, now: float) -> Reject | None:
         return refusal(service, copy, self.limits, self.held_bytes, now)
 
     def _cancelled(self, peer: Peer, cancel: Cancel, now: float) -> list[Action]:
         copy = self._copies.get(cancel.call_id)
-        if copy is None or self._gateway_at.get(peer) != cancel.call_id[:GATEWAY_BYTES]:
+        if copy is None or not self._owns(peer, cancel.call_id):
             return []
         if copy.life is None:
             self._forget(copy)
@@ -210,62 +235,75 @@ class Broker:
 
     def _answered(self, peer: Peer, answer: Grant | Deny, now: float) -> list[Action]:
         worker = self._workers.get(answer.life)
-        if worker is None or self._gateway_at.get(peer) != answer.call_id[:GATEWAY_BYTES]:
+        if worker is None or not self._owns(peer, answer.call_id):
             return []
         copy = self._copies.get(answer.call_id)
-        if type(answer) is Grant and copy is not None and copy.life == answer.life:
+        if type(answer) is Grant and copy is not None and copy.life == answer.life and copy.claim in (None, answer.claim):
             copy.granted = True
         return [Send(worker.peer, answer)]
 
     def _settled(self, peer: Peer, settled: Settled, now: float) -> list[Action]:
         worker = self._workers.get(settled.life)
-        return [Send(worker.peer, settled)] if worker is not None and peer in self._gateway_at else []
+        if worker is None or not all(self._owns(peer, call_id) for call_id in settled.call_ids):
+            return []
+        return [Send(worker.peer, settled)]
 
     def _lost_seen(self, peer: Peer, seen: LostSeen, now: float) -> list[Action]:
-        self._losses.pop((seen.call_id, seen.life, seen.claim), None)
-        if not self._losses:
-            self._repeat.pop(0, None)
+        if self._owns(peer, seen.call_id):
+            self._losses.seen(seen)
         return []
+
+    def _owns(self, peer: Peer, call_id: bytes) -> bool:
+        """Whether this peer is the gateway whose call it is: nobody decides for another."""
+        if self._roster.at.get(peer) == call_id[:GATEWAY_BYTES]:
+            return True
+        self.counts["not_owner"] += 1
+        return False
 
     # Workers
 
     def _ready(self, peer: Peer, ready: Ready, now: float) -> list[Action]:
+        permit, user = self._roster.permit(peer), self._roster.user(peer)
+        if not permit.serve:
+            self.counts["ready_forbidden"] += 1
+            return self._greet(peer, ready)
+        services = {name: credit for name, credit in ready.services.items() if permit.serves(name)}
+        if len(services) < len(ready.services):
+            self.counts["serve_forbidden"] += len(ready.services) - len(services)
+        worker = self._workers.get(ready.life)
+        if worker is not None and worker.user != user:
+            self.counts["life_taken"] += 1
+            return [Send(peer, Disconnect())]
         actions: list[Action] = []
         before = self._worker_at.get(peer)
         if before is not None and before.life != ready.life:
             actions += self._lose_worker(before, now)
-        worker = self._workers.get(ready.life)
         if worker is None:
-            worker = self._workers[ready.life] = Offering(ready.life, peer)
+            worker = self._workers[ready.life] = Offering(ready.life, peer, user)
+            self._losses.back(ready.life)
+            self._told_lives = False
         elif worker.peer != peer:
             self._leave_peer(worker)
             worker.peer = peer
             self._count_anew(worker)
         self._worker_at[peer] = worker
         worker.gone = False
+        worker.frame_bytes_max = ready.frame_bytes_max or UNLIMITED
         self._gone.pop(ready.life, None)
-        self._offer(worker, ready.services, now)
+        self._services.offer(worker, services, now)
+        offers = tuple(offer for offer in ready.methods if offer.service in services)
+        if offers != worker.methods:
+            worker.methods = offers
+            self._told_lives = False
         return actions + self._greet(peer, ready) + self._dispatch_to(worker.life, now)
-
-    def _offer(self, worker: Offering, services: dict[str, int], now: float) -> None:
-        for name in worker.services.keys() - services.keys():
-            service = self._services[name]
-            service.workers.pop(worker.life, None)
-            if not service.workers:
-                service.nobody_since = now
-                if service.length:
-                    self._patience.set(name, now + self.limits.no_worker_after_s)
-        worker.services = dict(services)
-        for name in services:
-            service = self._service(name)
-            service.workers[worker.life] = worker
-            service.nobody_since = None
-            self._patience.pop(name, None)
 
     def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
         if not self._speaks(peer, claim.life):
             return [Send(peer, Disconnect())]
         copy = self._copies.get(claim.call_id)
+        if self._guarded and copy is not None and not self._roster.permit(peer).serves(copy.request.service):
+            self.counts["claim_forbidden"] += 1
+            return []
         if copy is not None and copy.life == claim.life and (copy.claim is None or claim.claim > copy.claim):
             copy.claim = claim.claim
         return self._to_gateway(claim)
@@ -316,12 +354,11 @@ class Broker:
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
         heard = self._links.heard(peer, beat)
         worker = self._worker_at.get(peer)
-        if (worker is None and peer not in self._gateway_at) or (worker is not None and worker.life != beat.life):
+        if (worker is None and peer not in self._roster.at) or (worker is not None and worker.life != beat.life):
             return [Send(peer, Disconnect())]
         actions: list[Action] = []
         if worker is not None and beat.in_flight is not None:
-            listed = set(beat.in_flight)
-            given = [call_id for held in worker.held.values() for call_id in sorted(held)]
+            listed, given = set(beat.in_flight), worker.given()
             worker.strays = listed.difference(given)
             for call_id in given:
                 copy = self._copies[call_id]
@@ -331,6 +368,8 @@ class Broker:
             actions += self._dispatch_to(worker.life, now)
         if heard.gap or heard.stranger:
             actions.append(self._links.beat(peer))
+            if peer in self._roster.at and self._counting:
+                actions.append(self._lives_for(peer))
         return actions
 
     def _disconnected(self, peer: Peer, message: Disconnect, now: float) -> list[Action]:
@@ -343,20 +382,13 @@ class Broker:
         return worker is not None and worker.life == life
 
     def _to_gateway(self, message: Claim | Final | Release | Reject | Lost) -> list[Action]:
-        gateway = self._gateways.get(message.call_id[:GATEWAY_BYTES])
+        gateway = self._roster.gateway_of(message.call_id)
         return [Send(gateway, message)] if gateway is not None else []
 
     # Queues and credit
 
     def _idle_worker(self, service: Service, copy: Copy) -> Offering | None:
-        """The worker with the most credit left that has not refused this call."""
-        best: Offering | None = None
-        most = 0
-        for worker in service.workers.values():
-            credit = worker.credit(service.name)
-            if credit > most and worker.life not in copy.refused_by:
-                best, most = worker, credit
-        return best
+        return service.idle_worker(copy)
 
     def _give(self, copy: Copy, worker: Offering, now: float) -> Send:
         request = copy.request
@@ -389,11 +421,12 @@ class Broker:
     def _queue(self, service: Service, copy: Copy, now: float, *, first: bool = False) -> None:
         service.push(copy, first=first)
         self._expiry.set(copy.request.call_id, copy.deadline)
-        if service.nobody_since is not None and service.name not in self._patience:
-            self._patience.set(service.name, service.nobody_since + self.limits.no_worker_after_s)
 
     def _requeue(self, copy: Copy, now: float) -> list[Action]:
         service = self._services[copy.request.service]
+        if self._roster.gateway_of(copy.request.call_id) is None:
+            self._forget(copy)
+            return self._dispatch(service, now)
         if service.length >= self.limits.queue_length_max and self._idle_worker(service, copy) is None:
             self._forget(copy)
             return self._to_gateway(queue_full(copy.request.call_id, service))
@@ -445,24 +478,19 @@ class Broker:
             copy = self._copies.pop(call_id)
             self.held_bytes -= len(copy.request.body)
             self._services[copy.request.service].remove(copy)
-        for name in self._patience.pop_due(now):
-            service = self._services[name]
-            for line in list(service.lines.values()):
-                for copy in list(line):
-                    self._forget(copy)
-                    actions += self._to_gateway(no_worker(copy.request.call_id, service, self.limits))
+        for service in self._services.due(now):
+            for copy in [copy for line in service.lines.values() for copy in line]:
+                self._expiry.pop(copy.request.call_id)
+                self._forget(copy)
+                actions += self._to_gateway(no_worker(copy.request.call_id, service, self.limits))
         for life in self._gone.pop_due(now):
             worker = self._workers.get(life)
             if worker is not None:
                 actions += self._lose_worker(worker, now)
             else:
                 self._forget_gateway(life)
-        if self._repeat.pop_due(now):
-            self._losses = {loss: until for loss, until in self._losses.items() if until > now}
-            for call_id, life, claim in self._losses:
-                actions += self._to_gateway(Lost(call_id, life, claim))
-            if self._losses:
-                self._repeat.set(0, now + LOST_EVERY_S)
+        for lost in self._losses.due(now):
+            actions += self._to_gateway(lost)
         for peer in self._links.beats_due(now):
             actions.append(self._links.beat(peer))
         return actions
@@ -474,8 +502,8 @@ class Broker:
             worker.gone = True
             self._gone.set(worker.life, now + GONE_AFTER_S)
             self._count_anew(worker)
-        head = self._gateway_at.pop(peer, None)
-        if head is not None and self._gateways.get(head) == peer:
+        head = self._roster.lost(peer)
+        if head is not None:
             self._gone.set(head, now + GONE_AFTER_S)
         return []
 
@@ -486,40 +514,35 @@ class Broker:
 
     def _count_anew(self, worker: Offering) -> None:
         """Its new link begins at nothing: what it does not list when it is back, it has not got."""
-        for held in worker.held.values():
-            for call_id in held:
-                self._copies[call_id].order = 0
+        for call_id in worker.given():
+            self._copies[call_id].order = 0
 
     def _lose_worker(self, worker: Offering, now: float) -> list[Action]:
         """This life will not come back: what it had begun is said to be lost, and all it held is given out again."""
         actions: list[Action] = []
         self._leave_peer(worker)
         self._gone.pop(worker.life, None)
-        self._offer(worker, {}, now)
+        self._services.offer(worker, {}, now)
         del self._workers[worker.life]
-        for held in worker.held.values():
-            for call_id in sorted(held):
-                copy = self._copies[call_id]
-                if copy.claim is not None:
-                    self._losses[(call_id, worker.life, copy.claim)] = copy.deadline
-                    self._repeat.set(0, now + LOST_EVERY_S)
-                    actions += self._to_gateway(Lost(call_id, worker.life, copy.claim))
-                if copy.granted:
-                    copy.request = msgspec.structs.replace(copy.request, attempts=copy.request.attempts + 1, executed="unknown")
-                copy.life = None
-                if copy.deadline > now:
-                    actions += self._requeue(copy, now)
-                else:
-                    self._forget(copy)
+        self._told_lives = False
+        for call_id in sorted(worker.strays):  # under which claims it held them only earlier lives of this broker knew
+            actions += self._to_gateway(self._losses.add(call_id, worker.life, 0, now + STRAY_LOST_S, now))
+        for call_id in worker.given():
+            copy = self._copies[call_id]
+            if copy.claim is not None:
+                actions += self._to_gateway(self._losses.add(call_id, worker.life, copy.claim, copy.deadline, now))
+            if copy.granted:
+                copy.request = msgspec.structs.replace(copy.request, attempts=copy.request.attempts + 1, executed="unknown")
+            copy.life = None
+            if copy.deadline > now:
+                actions += self._requeue(copy, now)
+            else:
+                self._forget(copy)
         return actions
 
     def _forget_gateway(self, head: bytes) -> None:
         """Its callers are gone with it: what is queued for them is dropped, what runs runs to its end."""
-        peer = self._gateways.pop(head, None)
-        if peer is not None and self._gateway_at.get(peer) == head:
-            del self._gateway_at[peer]
+        self._roster.forget(head)
         for call_id, copy in list(self._copies.items()):
             if call_id[:GATEWAY_BYTES] == head and copy.life is None:
                 self._forget(copy)
-        for loss in [loss for loss in self._losses if loss[0][:GATEWAY_BYTES] == head]:
-            del self._losses[loss]

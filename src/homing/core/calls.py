@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from homing.core.links import FRAME_BYTES_MAX, Links
+from homing.core.links import FRAME_BYTES_MAX, UNLIMITED, Links
 from homing.core.machine import (
     Abandoned,
     Action,
@@ -19,6 +19,7 @@ from homing.core.machine import (
     Draining,
     DrainTimedOut,
     Event,
+    Learn,
     Life,
     Peer,
     PeerFound,
@@ -29,6 +30,7 @@ from homing.core.machine import (
     Submitted,
     Tick,
     margin_s,
+    soonest,
 )
 from homing.core.messages import (
     Cancel,
@@ -45,7 +47,9 @@ from homing.core.messages import (
     Release,
     Request,
     Settled,
+    Workers,
 )
+from homing.core.reach import Reach
 from homing.errors import STRENGTH, Outcome, Verdict, failure, join, retry_of
 
 ClaimId: TypeAlias = tuple[Life, int]
@@ -68,6 +72,7 @@ class _Call(msgspec.Struct, gc=False):
     holder: ClaimId | None = None
     endings: dict[ClaimId, _Ending] | None = None
     abandoned: bool = False
+    lost: bool = False  # a broker has lost the holder, and another one still reaches it
 
     def joined(self, latest: Outcome | None = None) -> Outcome:
         """The endings and the latest outcome, said together. One of them there must be."""
@@ -98,6 +103,9 @@ class Calls:
         self._links = Links(life, heartbeat_s, frame_bytes_max)
         self._counting = heartbeat_s > 0
         self._brokers: dict[Peer, int] = {}  # those to be had, and how many unsettled calls each was given last
+        self._frame_bytes_max = UNLIMITED  # of the broker that reads the smallest
+        self._reach = Reach()
+        self._missing: dict[Life, None] = {}  # lives that a broker has lost, and another one still reaches
         self._draining = False
         self._on_event: dict[type, Callable[..., list[Action]]] = {
             Submitted: self._submitted,
@@ -116,6 +124,7 @@ class Calls:
             Lost: self._lost,
             Heartbeat: self._heartbeat,
             Disconnect: self._asked_who,
+            Workers: self._told,
         }
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -135,10 +144,7 @@ class Calls:
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of a call, or the next heartbeat."""
-        earliest, beat = self._deadlines.earliest(), self._links.next_deadline()
-        if earliest is None or beat is None:
-            return beat if earliest is None else earliest
-        return min(earliest, beat)
+        return soonest(self._deadlines.earliest(), self._links.next_deadline(), self._reach.next_deadline())
 
     def __len__(self) -> int:
         """How many calls have not settled."""
@@ -171,14 +177,19 @@ class Calls:
         remaining_ms = round((call.asked.deadline - now) * 1000)
         if remaining_ms / 1000 <= margin_s(remaining_ms / 1000):
             return []
+        asked, brokers = call.asked, self._brokers
+        if len(asked.body) > self._frame_bytes_max:
+            brokers = {peer: given for peer, given in brokers.items() if self._links.reads(peer) >= len(asked.body)}
+            if not brokers:
+                return self._settle(call, call.joined(self._too_large(len(asked.body))), now)
         broker = call.broker
-        if broker is None or broker not in self._brokers:
-            if not self._brokers:
+        if broker is None or broker not in brokers:
+            self._leave_broker(call)
+            if not brokers:
                 call.broker = None
                 return []
-            broker = call.broker = min(self._brokers, key=self._brokers.__getitem__)
+            broker = call.broker = min(brokers, key=brokers.__getitem__)
             self._brokers[broker] += 1
-        asked = call.asked
         attempts = 0
         executed: Verdict = "no"
         if call.endings:
@@ -199,6 +210,11 @@ class Calls:
         )
         return [Send(broker, request)]
 
+    def _too_large(self, length: int) -> Outcome:
+        self.counts["request_too_large"] += 1
+        message = f"The params have {length} bytes, and no broker reads more than {max(map(self._links.reads, self._brokers))}."
+        return failure("too_large", message, limit="broker.frame_bytes_max")
+
     def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
         call_id, who = claim.call_id, (claim.life, claim.claim)
         call = self._calls.get(call_id)
@@ -206,6 +222,7 @@ class Calls:
             if call.holder is None and not (call.endings and who in call.endings):
                 call.holder = who  # one whose ending is on record may have done something: it must not begin afresh
                 call.granted_at = now
+                call.lost = False
             if call.holder == who:
                 remaining_ms = round((call.asked.deadline - call.granted_at) * 1000)
                 return [Send(peer, Grant(call_id, claim.life, claim.claim, remaining_ms))]
@@ -262,18 +279,37 @@ class Calls:
     def _lost(self, peer: Peer, lost: Lost, now: float) -> list[Action]:
         seen: Action = Send(peer, LostSeen(lost.call_id, lost.life, lost.claim))
         call = self._calls.get(lost.call_id)
-        who = (lost.life, lost.claim)
-        if call is None or call.holder != who:
+        if call is None or call.holder is None or call.holder[0] != lost.life or lost.claim not in (call.holder[1], 0):
+            return [seen]  # 0 is every claim of that life: a broker that has started anew does not know which
+        if self._reach.reaches(lost.life, but=peer):
+            call.lost = True  # it counts once nobody reaches that life any more
+            self._missing[lost.life] = None
             return [seen]
+        return [seen, *self._lose(call, call.holder, now)]
+
+    def _lose(self, call: _Call, holder: ClaimId, now: float) -> list[Action]:
+        """The life that holds the call is gone."""
         call.holder = None
         outcome = failure("worker_lost", "The worker died while it held the call.")
         asked = call.asked
         if asked.effect == "once" or call.abandoned or call.tried() + 1 >= asked.attempts_max:
-            return [seen, *self._settle(call, call.joined(outcome), now)]
+            return self._settle(call, call.joined(outcome), now)
         if call.endings is None:
             call.endings = {}
-        call.endings[who] = _Ending(outcome, call.granted_at)
-        return [seen, *self._resubmit(call, now)]
+        call.endings[holder] = _Ending(outcome, call.granted_at)
+        return self._resubmit(call, now)
+
+    def _reach_changed(self, learnt: bool, now: float) -> list[Action]:
+        """Whom brokers reach is not what it was: losses that were told before may count now."""
+        actions: list[Action] = [Learn(self._reach.methods)] if learnt else []
+        gone = {life for life in self._missing if not self._reach.reaches(life)}
+        if gone:
+            for life in gone:
+                del self._missing[life]
+            for call in list(self._calls.values()):
+                if call.lost and call.holder is not None and call.holder[0] in gone:
+                    actions += self._lose(call, call.holder, now)
+        return actions
 
     def _abandoned(self, event: Abandoned, now: float) -> list[Action]:
         call = self._calls.get(event.call_id)
@@ -319,6 +355,8 @@ class Calls:
         for call_id in self._deadlines.pop_due(now):
             call = self._calls[call_id]
             actions += self._settle(call, self._too_late(call), now)
+        if self._reach.forget_due(now):
+            actions.append(Learn(self._reach.methods))
         for peer in self._links.introductions_due(now):
             actions += self._introduce(peer, now)
         actions += [self._links.beat(peer) for peer in self._links.beats_due(now)]
@@ -334,16 +372,23 @@ class Calls:
     def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
         self._brokers.pop(event.peer, None)
         self._links.close(event.peer)
+        self._frame_bytes_max = min(map(self._links.reads, self._brokers), default=UNLIMITED)
         for call in self._calls.values():
             if call.broker == event.peer:
                 call.broker = None  # it may come back, and has been given nothing then
-        return self._resubmit_all(event.peer, now)
+        return self._resubmit_all(event.peer, now) + self._reach_changed(self._reach.lost(event.peer, now), now)
+
+    def _told(self, peer: Peer, workers: Workers, now: float) -> list[Action]:
+        if peer not in self._links.peers:
+            return []  # nobody would forget it
+        return self._reach_changed(self._reach.told(peer, workers, now), now)
 
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
         heard = self._links.heard(peer, beat)
         found = peer in self._links.peers and peer not in self._brokers
         if found:
             self._brokers[peer] = 0
+        self._frame_bytes_max = min(map(self._links.reads, self._brokers), default=UNLIMITED)
         actions: list[Action] = [self._hello(peer)] if heard.stranger else []
         if found or heard.stranger or heard.gap:
             actions += self._resubmit_all(peer, now)
@@ -361,7 +406,7 @@ class Calls:
     def _resubmit_all(self, peer: Peer, now: float) -> list[Action]:
         """Everything ungranted that this broker had, or that no broker has."""
         actions: list[Action] = []
-        for call in self._calls.values():
+        for call in list(self._calls.values()):
             if call.holder is None and call.broker in (peer, None):
                 actions += self._resubmit(call, now)
         return actions

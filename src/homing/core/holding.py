@@ -13,6 +13,9 @@ from homing.errors import Attempt, Outcome, join
 Phase: TypeAlias = Literal["slot", "rate", "token", "claiming", "running", "pausing", "looking", "finished"]
 
 
+FRAME_BYTES_BESIDE = 4096  # for what stands beside result, body and detail
+
+
 class ProviderPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How one provider may be asked. `attempt_timeout_s` None: the deadline is the only bound."""
 
@@ -105,6 +108,27 @@ class Held(msgspec.Struct, gc=False):
             ),
         )
         self.joined = outcome if self.joined is None else join(self.joined, outcome, self.request.effect)
+
+
+def frame_bytes(outcome: Outcome) -> int:
+    """How large a frame carries it, at most."""
+    return outcome.held_bytes + len(outcome.detail or b"") + FRAME_BYTES_BESIDE
+
+
+def too_large(outcome: Outcome, bytes_max: int) -> Outcome:
+    """What is told instead of an outcome that cannot be carried. What it proves, it proves all the same."""
+    return msgspec.structs.replace(
+        outcome,
+        reason="response_too_large",
+        message=f"The outcome does not fit into the {bytes_max} bytes that a frame to the broker may have.",
+        limit="broker.frame_bytes_max",
+        result=b"",
+        body=None,
+        body_truncated=outcome.body is not None,
+        detail=None,
+        code=None,
+        errors=(),
+    )
 
 
 def due(instants: dict[bytes, float], now: float) -> list[bytes]:

@@ -12,6 +12,7 @@ from homing.core.messages import Heartbeat, Hello, Message, Ready
 
 INTRODUCE_EVERY_S = 0.2
 FRAME_BYTES_MAX = 16 * 1024 * 1024  # where nobody says otherwise
+UNLIMITED = 1 << 62
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -22,13 +23,13 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Link:
-    """One peer as this side sees it. `frame_bytes_max` is the largest frame it reads, 0 as long as it has announced none."""
+    """One peer as this side sees it. `frame_bytes_max` is the largest frame it has announced to read."""
 
     __slots__ = ("frame_bytes_max", "gap", "life", "received", "sent")
 
     def __init__(self) -> None:
         self.life = b""
-        self.frame_bytes_max = 0
+        self.frame_bytes_max = UNLIMITED
         self.sent = 0
         self.received = 0
         self.gap = False
@@ -74,6 +75,11 @@ class Links:
         link = self.peers.get(peer)
         return link.life if link is not None else b""
 
+    def reads(self, peer: Peer) -> int:
+        """The largest frame to send it."""
+        link = self.peers.get(peer)
+        return link.frame_bytes_max if link is not None else UNLIMITED
+
     def count_received(self, peer: Peer, message: Message) -> None:
         """Every message but a heartbeat counts."""
         link = self.peers.get(peer)
@@ -115,7 +121,7 @@ class Links:
     def _meets(self, link: Link, said: Hello | Ready | Heartbeat) -> bool:
         """Take over who the peer is, and say whether it is a stranger. One that we did not know and that knows us is none."""
         before, link.life = link.life, said.life
-        link.frame_bytes_max = said.frame_bytes_max
+        link.frame_bytes_max = said.frame_bytes_max or UNLIMITED
         if before and before != said.life:
             link.sent = 0
             return True

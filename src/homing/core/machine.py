@@ -218,6 +218,15 @@ class Deadlines(dict[Key, float]):
         return due
 
 
+def soonest(*instants: float | None) -> float | None:
+    """The earliest of these, or None if there is none."""
+    earliest: float | None = None
+    for instant in instants:
+        if instant is not None and (earliest is None or instant < earliest):
+            earliest = instant
+    return earliest
+
+
 def margin_s(remaining_s: float) -> float:
     """What one hop keeps back so that its answer arrives before the deadline: 1 %, between 5 ms and 250 ms."""
     return min(0.25, max(0.005, remaining_s * 0.01))

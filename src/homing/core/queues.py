@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 import msgspec
 
+from homing.core.links import UNLIMITED
 from homing.core.machine import Life, Peer
-from homing.core.messages import Request
+from homing.core.messages import MethodOffer, Request
 
 Line: TypeAlias = tuple[str, frozenset[Life]]
 """A principal, and who has refused the calls in this line: all in one line wait for the same workers, so its head speaks for all."""
@@ -34,17 +35,24 @@ class Copy(msgspec.Struct, gc=False):
 
 
 class Offering:
-    """One life of a worker: where it is, what it offers, what it has been given by service."""
+    """One life of a worker: where it is, whose it is, what it offers, what it has been given by service."""
 
-    __slots__ = ("gone", "held", "life", "peer", "services", "strays")
+    __slots__ = ("frame_bytes_max", "gone", "held", "life", "methods", "peer", "services", "strays", "user")
 
-    def __init__(self, life: Life, peer: Peer) -> None:
+    def __init__(self, life: Life, peer: Peer, user: str = "") -> None:
         self.life = life
         self.peer = peer
+        self.user = user
+        self.frame_bytes_max = UNLIMITED  # the largest frame it reads
         self.services: dict[str, int] = {}
+        self.methods: tuple[MethodOffer, ...] = ()
         self.held: dict[str, set[bytes]] = {}
         self.strays: set[bytes] = set()  # what it says it holds and this broker never gave it: an earlier life of the broker did
         self.gone = False
+
+    def given(self) -> list[bytes]:
+        """What it has been given, in the same order in every run."""
+        return [call_id for held in self.held.values() for call_id in sorted(held)]
 
     def credit(self, service: str) -> int:
         """How many more calls of this service it takes now."""
@@ -105,6 +113,16 @@ class Service:
     def slots(self) -> int:
         """How many calls of this service all its workers take at once."""
         return sum(worker.services.get(self.name, 0) for worker in self.workers.values())
+
+    def idle_worker(self, copy: Copy) -> Offering | None:
+        """The worker with the most credit left that has not refused this call, and reads so large a frame."""
+        best: Offering | None = None
+        most, size = 0, len(copy.request.body)
+        for worker in self.workers.values():
+            credit = worker.credit(self.name)
+            if credit > most and size <= worker.frame_bytes_max and worker.life not in copy.refused_by:
+                best, most = worker, credit
+        return best
 
     def has_credit(self) -> bool:
         """Whether any of its workers takes one more."""

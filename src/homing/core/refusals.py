@@ -3,7 +3,8 @@
 import msgspec
 
 from homing.core.machine import margin_s
-from homing.core.messages import Reject
+from homing.core.messages import Reject, Request
+from homing.core.permits import Permit
 from homing.core.queues import Copy, Service
 
 SOON_MS = 100  # when to come again to a broker that cannot say
@@ -25,6 +26,9 @@ def refusal(service: Service, copy: Copy, limits: BrokerLimits, held_bytes: int,
         return Reject(call_id, "refused", "overloaded", message, SOON_MS, "broker.held_bytes_max")
     if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
         return no_worker(call_id, service, limits)
+    if service.workers and all(worker.frame_bytes_max < len(copy.request.body) for worker in service.workers.values()):
+        message = f"No worker of service {service.name!r} reads a frame as large as the params."
+        return Reject(call_id, "refused", "too_large", message, None, "broker.frame_bytes_max")
     slots = service.slots()
     wait_s = service.mean_s * service.length / slots if slots else 0.0
     soon_ms = max(SOON_MS, int(wait_s * 1000))
@@ -48,3 +52,16 @@ def no_worker(call_id: bytes, service: Service, limits: BrokerLimits) -> Reject:
     waited_s = limits.no_worker_after_s
     message = f"Nobody has offered service {service.name!r} for {waited_s:g} s."
     return Reject(call_id, "refused", "no_worker", message, int(waited_s * 1000) or 1000, "broker.no_worker_after")
+
+
+def forbidden(request: Request, permit: Permit) -> Reject | None:
+    """Why whoever has this permit may not ask for this call."""
+    if not permit.calls(request.service):
+        return _forbidden(request, f"This key may not call service {request.service!r}.")
+    if permit.principal and request.principal != permit.principal:
+        return _forbidden(request, f"This key may call in the name of {permit.principal!r} only, not of {request.principal!r}.")
+    return None
+
+
+def _forbidden(request: Request, message: str) -> Reject:
+    return Reject(request.call_id, "refused", "forbidden", message)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due
+from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due, frame_bytes, too_large
 from homing.core.links import FRAME_BYTES_MAX, Links
 from homing.core.machine import (
     Action,
@@ -29,6 +29,7 @@ from homing.core.machine import (
     Stop,
     Tick,
     margin_s,
+    soonest,
 )
 from homing.core.messages import (
     Cancel,
@@ -119,7 +120,7 @@ class Worker:
             "slot": self._too_late,
             "token": self._too_late,
             "rate": self._paid,
-            "pausing": self._resume,
+            "pausing": self._gather,
         }
 
     def handle(self, event: Event, now: float) -> list[Action]:
@@ -139,15 +140,12 @@ class Worker:
 
     def next_deadline(self) -> float | None:
         """The next pause, repeat, deadline or heartbeat."""
-        earliest = self._timers.earliest()
-        for instant in (
+        return soonest(
+            self._timers.earliest(),
             self._links.next_deadline(),
             next(iter(self._claiming.values()), None),
             next(iter(self._finished.values()), None),
-        ):
-            if instant is not None and (earliest is None or instant < earliest):
-                earliest = instant
-        return earliest
+        )
 
     def __len__(self) -> int:
         """How many copies are in hand, outcomes not yet seen by their gateways included."""
@@ -334,9 +332,6 @@ class Worker:
         self._timers.set(held.request.call_id, now + wait_s)
         return []
 
-    def _resume(self, held: Held, now: float) -> list[Action]:
-        return self._gather(held, now)
-
     def _conclude(self, held: Held, now: float) -> list[Action]:
         """No attempt will follow: look whether it happened, if that is not known and there is a way and time to."""
         if held.method.has_lookup and now < held.deadline and in_doubt(held):
@@ -433,6 +428,11 @@ class Worker:
             if not self._brokers:
                 return []
             held.broker = next(iter(self._brokers))
+        bytes_max = self._links.reads(held.broker)
+        if type(message) is Final and frame_bytes(message.outcome) > bytes_max:
+            self.counts["outcome_too_large"] += 1
+            self.outcomes_held_bytes -= message.outcome.held_bytes
+            message = held.final = Final(message.call_id, self.life, held.claim, too_large(message.outcome, bytes_max))
         return [Send(held.broker, message)]
 
     def _tick(self, event: Tick, now: float) -> list[Action]:

@@ -1,0 +1,72 @@
+"""Whom a gateway's brokers reach, and what those can do, as the brokers last said."""
+
+from collections.abc import Iterable
+
+from homing.core.machine import Deadlines, Life, Peer
+from homing.core.messages import MethodOffer, Workers
+
+METHODS_KEPT_S = (
+    60.0  # after the last worker that offered one: it may be starting anew, and a call for it is no unknown method yet
+)
+
+
+class Reach:
+    """The newest WORKERS of each broker. A method is known until nobody has offered it for `METHODS_KEPT_S`."""
+
+    __slots__ = ("_leaving", "_lives", "_methods", "_offers")
+
+    def __init__(self) -> None:
+        self._lives: dict[Peer, frozenset[Life]] = {}
+        self._offers: dict[Peer, dict[str, MethodOffer]] = {}
+        self._methods: dict[str, MethodOffer] = {}
+        self._leaving: Deadlines[str] = Deadlines()
+
+    @property
+    def methods(self) -> tuple[MethodOffer, ...]:
+        """All that are known, by name."""
+        return tuple(self._methods[name] for name in sorted(self._methods))
+
+    def told(self, broker: Peer, workers: Workers, now: float) -> bool:
+        """What a broker says counts until it says something else. Whether the methods have changed."""
+        self._lives[broker] = frozenset(workers.lives)
+        self._offers[broker] = first_of_each(workers.methods)
+        return self._learn(now)
+
+    def lost(self, broker: Peer, now: float) -> bool:
+        """What it said no longer counts. Whether the methods have changed."""
+        self._lives.pop(broker, None)
+        return self._offers.pop(broker, None) is not None and self._learn(now)
+
+    def reaches(self, life: Life, *, but: Peer | None = None) -> bool:
+        """Whether a broker, another one than `but`, says that it reaches this life."""
+        return any(life in lives for broker, lives in self._lives.items() if broker != but)
+
+    def forget_due(self, now: float) -> bool:
+        """Forget what nobody has offered for long enough. Whether the methods have changed."""
+        due = self._leaving.pop_due(now)
+        for name in due:
+            del self._methods[name]
+        return bool(due)
+
+    def next_deadline(self) -> float | None:
+        """When the next method is to be forgotten."""
+        return self._leaving.earliest()
+
+    def _learn(self, now: float) -> bool:
+        offered = first_of_each(offer for offers in self._offers.values() for offer in offers.values())
+        for name in self._methods:
+            if name in offered:
+                self._leaving.pop(name, None)
+            elif name not in self._leaving:
+                self._leaving.set(name, now + METHODS_KEPT_S)
+        before = self._methods
+        self._methods = {**before, **offered}
+        return self._methods != before
+
+
+def first_of_each(offers: Iterable[MethodOffer]) -> dict[str, MethodOffer]:
+    """By name; of two with one name the first is taken."""
+    named: dict[str, MethodOffer] = {}
+    for offer in offers:
+        named.setdefault(offer.name, offer)
+    return named

@@ -1,0 +1,96 @@
+"""Who is at which connection of a broker: whose key it came with, and which gateway.
+
+A call_id begins with half of its gateway's life, and workers see call_ids. So the half must not be enough to be taken for that gateway:
+who has come with the whole of a life keeps it, and so does its user.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from homing.core.machine import Life, Peer
+from homing.core.messages import GATEWAY_BYTES
+from homing.core.permits import ANYTHING, NOTHING, Permit
+
+
+class Known(msgspec.Struct):
+    """One life of a gateway: where it is, and whose it is."""
+
+    life: Life
+    peer: Peer
+    user: str
+
+
+class Roster:
+    """Users by connection, and gateways by the head of their lives. A gateway may have several connections; it is answered on one."""
+
+    __slots__ = ("_permits", "_users", "at", "gateways")
+
+    def __init__(self, permits: Mapping[str, Permit] | None) -> None:
+        self._permits = permits
+        self._users: dict[Peer, str] = {}  # "" is left out
+        self.gateways: dict[bytes, Known] = {}
+        self.at: dict[Peer, bytes] = {}  # the head of the gateway that speaks here
+
+    def found(self, peer: Peer, user: str) -> None:
+        """A connection is there, and this is whose key it came with."""
+        if user:
+            self._users[peer] = user
+        else:
+            self._users.pop(peer, None)
+
+    def lost(self, peer: Peer) -> bytes | None:
+        """A connection is gone. The head of a gateway that is at no other, if there was one here."""
+        self._users.pop(peer, None)
+        return self.leave(peer)
+
+    def user(self, peer: Peer) -> str:
+        """Whose key a connection came with, "" for none."""
+        return self._users.get(peer, "")
+
+    def permit(self, peer: Peer) -> Permit:
+        """What whoever is at this connection may do."""
+        if self._permits is None:
+            return ANYTHING
+        return self._permits.get(self.user(peer), NOTHING)
+
+    # Gateways
+
+    def may_enter(self, peer: Peer, life: Life) -> bool:
+        """Whether a gateway may say that this is its life."""
+        known = self.gateways.get(life[:GATEWAY_BYTES])
+        return known is None or (known.life == life and known.user == self.user(peer))
+
+    def enter(self, peer: Peer, life: Life) -> bytes | None:
+        """A gateway is at this connection. The head of the one that was there and is at no other, if there was one."""
+        head = life[:GATEWAY_BYTES]
+        left = self.leave(peer) if self.at.get(peer) != head else None
+        self.at[peer] = head
+        self.gateways[head] = Known(life, peer, self.user(peer))
+        return left
+
+    def leave(self, peer: Peer) -> bytes | None:
+        """The gateway is no longer at this connection. Its head, if it is at no other."""
+        head = self.at.pop(peer, None)
+        if head is None:
+            return None
+        known = self.gateways[head]
+        if known.peer == peer:
+            other = next((one for one, at in self.at.items() if at == head), None)
+            if other is None:
+                return head
+            known.peer = other
+        return None
+
+    def forget(self, head: bytes) -> None:
+        """It will not come back: whoever comes with that head next is another."""
+        del self.gateways[head]
+
+    def gateway_of(self, call_id: bytes) -> Peer | None:
+        """Where to answer for a call. It may have left."""
+        known = self.gateways.get(call_id[:GATEWAY_BYTES])
+        return known.peer if known is not None else None
+
+    def present(self) -> Iterator[Peer]:
+        """Where each gateway is that is here."""
+        return (known.peer for known in self.gateways.values() if known.peer in self.at)

@@ -1,0 +1,51 @@
+"""Every service that is offered, called or waited for at one broker."""
+
+from collections.abc import Mapping
+
+from homing.core.machine import Deadlines
+from homing.core.queues import Offering, Service
+
+
+class Services(dict[str, Service]):
+    """By name; one that is asked for is there. What nobody has offered for so long is told by `due`, and forgotten.
+
+    Whoever was going to offer a service has had the time since this broker began.
+    """
+
+    __slots__ = ("_began_at", "_no_worker_after_s", "patience")
+
+    def __init__(self, no_worker_after_s: float) -> None:
+        super().__init__()
+        self._no_worker_after_s = no_worker_after_s
+        self._began_at: float | None = None
+        self.patience: Deadlines[str] = Deadlines()  # until when those are waited for that nobody offers
+
+    def __missing__(self, name: str) -> Service:
+        assert self._began_at is not None, "with the first event"
+        service = self[name] = Service(name, self._began_at)
+        self.patience.set(name, self._began_at + self._no_worker_after_s)
+        return service
+
+    def begin(self, now: float) -> None:
+        """Time runs from the first event on."""
+        if self._began_at is None:
+            self._began_at = now
+
+    def offer(self, worker: Offering, services: Mapping[str, int], now: float) -> None:
+        """A worker offers these, each with its credit, and what it offered before no longer."""
+        for name in worker.services.keys() - services.keys():
+            service = self[name]
+            service.workers.pop(worker.life, None)
+            if not service.workers:
+                service.nobody_since = now
+                self.patience.set(name, now + self._no_worker_after_s)
+        worker.services = dict(services)
+        for name in services:
+            service = self[name]
+            service.workers[worker.life] = worker
+            service.nobody_since = None
+            self.patience.pop(name, None)
+
+    def due(self, now: float) -> list[Service]:
+        """Those that nobody has offered for long enough. They are forgotten here; whoever waits is to be told."""
+        return [self.pop(name) for name in self.patience.pop_due(now)]
