@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from chaos import island
 from chaos.callers import Callers
 from chaos.faults import Faults
 from chaos.history import Entry, Findings, check
@@ -23,6 +24,7 @@ from chaos.stage import Shape, Stage
 
 LATE_S = 1.0  # on a machine that is shared, an answer may be this late on its way back
 HEALED_S = 30.0
+REST_S = 45.0
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -43,6 +45,8 @@ class Report(msgspec.Struct):
     rounds: int = 0
     calls: int = 0
     effects: int = 0
+    unknown: int = 0
+    unknown_by_faults: int = 0
     answers: Counter[str] = msgspec.field(default_factory=Counter)
     faults: Counter[str] = msgspec.field(default_factory=Counter)
     broken: list[str] = []
@@ -52,25 +56,28 @@ class Report(msgspec.Struct):
         self.rounds += 1
         self.calls += one.findings.calls
         self.effects += one.findings.effects
+        self.unknown += one.findings.unknown
+        self.unknown_by_faults += one.findings.unknown_by_faults
         self.answers.update(one.findings.answers)
         self.faults.update(one.faults)
         self.broken += [f"seed {one.seed}: {wrong}" for wrong in one.findings.broken]
 
-    @property
-    def unknown_share(self) -> float:
-        """The share of callers who were left not knowing."""
-        return sum(count for name, count in self.answers.items() if name.endswith(" unknown")) / max(1, self.calls)
 
-
-async def play(seed: int, seconds: float, per_s: float, folder: Path, preload: str = "") -> Round:
+async def play(seed: int, seconds: float, per_s: float, folder: Path, *, preload: str = "", islands: bool = False) -> Round:
     """One round: load and faults, then healing, then the reckoning."""
     dice = random.Random(seed)
-    shape = Shape(gateways=dice.choice((1, 2)), brokers=dice.choice((1, 1, 2)), workers=dice.choice((1, 2, 3)))
+    shape = Shape(
+        gateways=dice.choice((1, 2)),
+        brokers=dice.choice((1, 1, 2)),
+        workers=dice.choice((1, 2, 3)),
+        islands=dice.choice((0, 1)) if islands else 0,
+    )
     stage = Stage(folder, shape, dice, preload=preload)
     began = time.monotonic()
     with (folder / "faults.log").open("w", buffering=1) as log:
         try:
             await stage.start()
+            watching = asyncio.ensure_future(stage.watch())
             callers = Callers(stage, random.Random(seed + 1), per_s=per_s, prefix=f"s{seed}")
             faults = Faults(
                 stage,
@@ -83,6 +90,8 @@ async def play(seed: int, seconds: float, per_s: float, folder: Path, preload: s
             await faults.quiet()
             healed_s, wrongs = await heal(stage, callers)
             await callers.settled()
+            watching.cancel()
+            wrongs += await rest(stage)
             await asyncio.sleep(1.5)  # a request that was written late must be in the ledger before it is read
             wrongs += await stage.close()
         finally:
@@ -110,13 +119,24 @@ async def heal(stage: Stage, callers: Callers) -> tuple[float, list[str]]:
     return time.monotonic() - began, [f"gateway {gateway}: {effect} does not succeed again" for gateway, effect in wanting]
 
 
+async def rest(stage: Stage) -> list[str]:
+    """Nobody calls any more: every table must become empty, at the latest when the last exchange's time is up."""
+    began = time.monotonic()
+    while left := await stage.left():
+        if time.monotonic() > began + REST_S:
+            return [f"after {REST_S:g} s without a call {what}" for what in left]
+        await asyncio.sleep(0.5)
+    return []
+
+
 def print_round(one: Round, folder: Path) -> None:
     """One line, and what was broken."""
     found = one.findings
     shape = one.shape
     print(
         f"seed {one.seed:<10} {shape.gateways} gateways, {shape.brokers} brokers, {shape.workers} workers  {found.calls:6} calls  "
-        f"{sum(one.faults.values()):3} faults  healed in {one.healed_s:4.1f} s  unknown {found.unknown_share:6.2%}  "
+        f"{sum(one.faults.values()):3} faults  healed in {one.healed_s:4.1f} s  "
+        f"unknown {found.unknown / max(1, found.calls):6.2%}, {found.unknown_by_faults / max(1, found.calls):6.2%} by faults  "
         f"{'all promises kept' if not found.broken else 'BROKEN'}",
         flush=True,
     )
@@ -134,7 +154,8 @@ def print_report(report: Report) -> None:
     print("faults: " + ", ".join(f"{name} {count}" for name, count in report.faults.most_common()))
     for name, count in report.answers.most_common():
         print(f"  {count:8}  {count / max(1, report.calls):7.2%}  {name}")
-    print(f"left unknown: {report.unknown_share:.2%} of the callers")
+    share, by_faults = (count / max(1, report.calls) for count in (report.unknown, report.unknown_by_faults))
+    print(f"left unknown: {share:.2%} of the callers, {by_faults:.2%} where the provider had done its part")
     print("every promise was kept" if not report.broken else f"{len(report.broken)} promises were BROKEN")
 
 
@@ -152,11 +173,14 @@ def main() -> int:
     preload = FAKETIME if Path(FAKETIME).exists() else ""
     if not preload:
         print("libfaketime is not installed: wall clocks stay as they are", file=sys.stderr)
+    islands = island.possible()
+    if not islands:
+        print("no network namespaces here: nobody is cut off without a FIN", file=sys.stderr)
     report, began = Report(), time.monotonic()
     try:
         while not report.rounds or time.monotonic() < began + options.seconds:
             folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
-            one = asyncio.run(play(seed, options.round, options.per_second, folder, preload))
+            one = asyncio.run(play(seed, options.round, options.per_second, folder, preload=preload, islands=islands))
             report.add(one)
             print_round(one, folder)
             if not one.findings.broken and not options.keep:

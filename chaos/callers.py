@@ -58,6 +58,7 @@ class Callers:
     def place(self, method: str, params: dict[str, object], effect: Effect, timeout_s: float, gateway: int) -> Call:
         """One call, as it is said."""
         call = Call(token=str(params["token"]), effect=effect, gateway=gateway, sent_at=time.monotonic(), timeout_s=timeout_s)
+        call.end = str(params["end"])
         self.calls.append(call)
         running = asyncio.ensure_future(self._call(call, method, params))
         self._running.add(running)

@@ -17,6 +17,7 @@ EVERY_S = (0.2, 2.5)
 RESTART_S = (0.0, 1.5)
 STOP_S = (0.1, 9.0)  # over the 6.5 s after which ZMTP takes a connection for dead
 STALL_S = (0.1, 9.0)
+PARTITION_S = (0.1, 15.0)
 HOLD_S = (1.0, 30.0)
 HEEDS_SIGNALS_AFTER_S = 5.0  # who is told to leave while it is still being loaded dies of it, and has nothing to lose
 CLOCKS_S = (-86400 * 400, -3600, -5, 0, 5, 3600, 86400 * 400)
@@ -44,6 +45,8 @@ class Faults:
             (2, "stop and flood", self._flood),
             (1, "hold the GIL", self._hold),
         ]
+        if stage.islands:
+            self._faults.append((4, "partition", self._partition))
         if clock:
             self._faults.append((2, "wall clock", self._clock))
 
@@ -64,6 +67,8 @@ class Faults:
             await asyncio.wait(self._running)
         for link in self._stage.links:
             link.mend()
+        for island in self._stage.islands:
+            island.plug()
         for process in self._stage.processes:
             process.resume()
             if not process.running:
@@ -140,6 +145,14 @@ class Faults:
         link.stall()
         await asyncio.sleep(pause_s)
         link.mend()
+
+    async def _partition(self) -> None:
+        islands = self._stage.islands
+        number, pause_s = self._dice.randrange(len(islands)), self._dice.uniform(*PARTITION_S)
+        self._say(f"every packet to and from worker {number} is lost for {pause_s:.2f} s")
+        islands[number].pull()
+        await asyncio.sleep(pause_s)
+        islands[number].plug()
 
     async def _flood(self) -> None:
         brokers = [

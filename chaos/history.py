@@ -15,6 +15,8 @@ Heard: TypeAlias = Literal[
     "silence",  # no answer, long after the deadline
 ]
 
+LEAVES_UNKNOWN = ("reset", "hang", "half", "fail")  # nobody can know after these
+
 
 class Entry(msgspec.Struct, frozen=True):
     """One request that the provider has begun to carry out, written as soon as its head is read.
@@ -32,7 +34,8 @@ class Entry(msgspec.Struct, frozen=True):
 class Call(msgspec.Struct, kw_only=True):
     """One call as its caller saw it. Instants are those of the machine's monotonic clock, which all processes share.
 
-    `paused_s` is how long its gateway, or the caller itself, stood still meanwhile: that long an answer may be late.
+    `paused_s` is how long its gateway, or the caller itself, stood still meanwhile: that long an answer may be late. `end` is what the
+    provider was told to do.
     """
 
     token: str
@@ -47,6 +50,7 @@ class Call(msgspec.Struct, kw_only=True):
     reason: str = ""
     result: str = ""
     paused_s: float = 0.0
+    end: str = "ok"
 
 
 class Findings(msgspec.Struct):
@@ -56,12 +60,8 @@ class Findings(msgspec.Struct):
     answers: Counter[str] = msgspec.field(default_factory=Counter)
     effects: int = 0
     calls: int = 0
-
-    @property
-    def unknown_share(self) -> float:
-        """The share of callers who were left not knowing."""
-        unknown = sum(count for name, count in self.answers.items() if name.endswith(" unknown"))
-        return unknown / self.calls if self.calls else 0.0
+    unknown: int = 0  # callers who were left not knowing …
+    unknown_by_faults: int = 0  # … and not because of what the provider did
 
 
 def check(calls: list[Call], ledger: list[Entry], *, late_s: float) -> Findings:
@@ -72,7 +72,11 @@ def check(calls: list[Call], ledger: list[Entry], *, late_s: float) -> Findings:
         entries.setdefault(entry.token, []).append(entry)
     for call in calls:
         done = entries.get(call.token, [])
-        found.answers[_ending(call)] += 1
+        ending = _ending(call)
+        found.answers[ending] += 1
+        if ending.endswith(" unknown"):
+            found.unknown += 1
+            found.unknown_by_faults += call.end not in LEAVES_UNKNOWN
         found.broken += [f"{call.token} ({call.effect}, gateway {call.gateway}): {what}" for what in _wrongs(call, done, late_s)]
     known = {call.token for call in calls}
     found.broken += [f"{token}: the provider was asked for a call that nobody made" for token in entries if token not in known]

@@ -15,8 +15,9 @@ _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 class Link:
     """One role's cable to one broker. `port` is what the role dials."""
 
-    def __init__(self, name: str, broker_port: int) -> None:
+    def __init__(self, name: str, broker_port: int, host: str = "127.0.0.1") -> None:
         self.name = name
+        self.host = host  # where the role finds it
         self.port = 0
         self.broker_port = broker_port
         self.stalled = False
@@ -26,7 +27,7 @@ class Link:
 
     async def start(self) -> None:
         """Take connections from now on."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: Join(self), "127.0.0.1", 0)
+        self._server = await asyncio.get_running_loop().create_server(lambda: Join(self), self.host, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:

@@ -70,8 +70,8 @@ def test_a_broken_promise_is_found(name: str) -> None:
 
 
 def test_the_share_of_unknown_counts_lost_connections_too() -> None:
-    findings = found([call(), error("unknown"), call(heard="lost"), error("no")], entry())
-    assert findings.unknown_share == 0.5
+    findings = found([call(), error("unknown", end="reset"), call(heard="lost"), error("no")], entry())
+    assert (findings.unknown, findings.unknown_by_faults) == (2, 1)
     assert findings.answers == {
         "ok yes": 1,
         "connection_lost unknown": 1,
