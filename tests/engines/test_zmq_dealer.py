@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 import zmq
@@ -141,3 +142,54 @@ def test_what_is_no_endpoint_is_told() -> None:
             assert not worker.engine._desk.outlets.get(HERE)
 
     run(main())
+
+
+class Cable:
+    """Between one that dials and a broker. Cut, it carries nothing any more, and tells nobody."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.cut = False
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", self.port)
+        await asyncio.gather(self.pipe(reader, there[1]), self.pipe(there[0], writer))
+
+    async def pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not self.cut:
+                writer.write(data)
+        writer.close()
+
+
+def test_a_cable_that_is_cut_is_noticed_on_both_sides_within_eight_seconds() -> None:
+    async def main() -> None:
+        async with party() as broker, party() as worker:
+            cable = Cable(int(broker.bind().rpartition(":")[2]))
+            async with await asyncio.start_server(cable.carry, "127.0.0.1", 0) as server:
+                there = worker.dial(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+                await until(lambda: worker.found)
+                here = await met(broker, worker, there)
+                cable.cut = True
+                server.close()
+                async with asyncio.timeout(8.0):
+                    await until(lambda: broker.lost == [here] and worker.lost == [there])
+
+    run(main())
+
+
+@on_both_loops
+async def test_a_broker_on_a_path_is_restarted_too(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/broker"
+    first = Party(Zmq(asyncio.get_running_loop()))
+    first.bind(endpoint)
+    async with party() as worker, party() as second:
+        there = worker.dial(endpoint)
+        await until(lambda: worker.found == [there])
+        with pytest.raises(OSError, match="it is in use already"):
+            second.bind(endpoint)
+        first.engine.close(0.0)
+        await until(lambda: worker.lost == [there])
+        second.bind(endpoint)
+        await until(lambda: worker.found == [there, there])
+        await met(second, worker, there)

@@ -97,3 +97,24 @@ def test_an_abstract_path_has_no_file(bound: zmq.Socket[bytes], tmp_path: Path) 
 def test_what_is_no_endpoint_cannot_be_dialled(bound: zmq.Socket[bytes]) -> None:
     with pytest.raises(OSError, match="cannot dial nowhere: expected tcp://HOST:PORT"):
         zmq_endpoint.connect(bound, "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "named"),
+    [
+        ("tcp://127.0.0.1:8372", False),
+        ("tcp://[::1]:8372", False),
+        ("tcp://[fe80::1%eth0]:8372", False),
+        ("tcp://localhost:8372", True),
+        ("tcp://[broker.example]:8372", True),
+        ("ipc:///run/broker", False),
+    ],
+)
+def test_a_name_is_told_from_an_address(endpoint: str, named: bool) -> None:
+    assert zmq_endpoint.is_named(endpoint) is named
+
+
+def test_addresses_of_both_families_stay_what_they_are(bound: zmq.Socket[bytes]) -> None:
+    assert zmq_endpoint.bind(bound, "tcp://127.0.0.1:*").startswith("tcp://127.0.0.1:")
+    if socket.has_ipv6:
+        assert zmq_endpoint.bind(bound, "tcp://[::1]:*").startswith("tcp://[::1]:")

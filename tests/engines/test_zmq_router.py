@@ -1,5 +1,6 @@
 """Peers of every kind behind one ROUTER: good ones, silent ones, deaf ones, and those that send junk."""
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -10,6 +11,7 @@ import zmq
 from homing.core import codec
 from homing.core.machine import Expel, Peer
 from homing.core.messages import Cancel, Claim, Disconnect, Hello
+from homing.engines import zmq_socket
 from homing.engines.zmq_router import FRAMES_MAX
 from homing.engines.zmq_socket import SLACK_BYTES
 from tests.core.people import GATEWAY, ONE, A, request
@@ -298,5 +300,18 @@ def test_a_connection_that_ends_within_a_handshake_is_counted(keys: Keys | None)
             socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2]))).close()
             await until(lambda: broker.engine.counts["handshake"])
             assert not broker.found
+
+    run(main())
+
+
+def test_a_connection_that_never_says_who_it_is_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zmq_socket, "HANDSHAKE_MS", 200)
+
+    async def main() -> None:
+        async with party() as broker:
+            port = int(broker.bind().rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert (await reader.read())[:1] == b"\xff"  # its greeting, and then the end
+            writer.close()
 
     run(main())

@@ -10,6 +10,10 @@ from homing.core.machine import Action, Event, Machine, Peer, PeerFound, PeerLos
 from homing.driver import Driver
 from homing.engines.zmq import Zmq
 from tests import loops
+from tests.engines.zmq_people import Keys
+
+_BROKER, _OTHERS = Keys(), Keys()
+SERVER, CLIENT = _BROKER.letting_in(others=_OTHERS), _OTHERS.to(_BROKER.public)
 
 
 class Renamed:
@@ -51,10 +55,11 @@ class Process:
 
 
 class ZmqRoad:
-    """`endpoint` is where brokers listen, with a wildcard."""
+    """`endpoint` is where brokers listen, with a wildcard; `curve`: under CURVE."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: str, *, curve: bool = False) -> None:
         self.loop = loop
+        self.curve = curve
         self.endpoint = endpoint
         self.processes: dict[Peer, Process] = {}
         self.bound: dict[Peer, str] = {}
@@ -64,10 +69,10 @@ class ZmqRoad:
 
     def connect(self, address: Peer, broker: Peer) -> None:
         if broker not in self.bound:
-            self.bound[broker] = self.processes[broker].engine.bind(broker, self.endpoint)
+            self.bound[broker] = self.processes[broker].engine.bind(broker, self.endpoint, curve=SERVER if self.curve else None)
         process = self.processes[address]
         process.machine.rename(self.bound[broker].encode(), broker)
-        process.engine.dial(address, self.bound[broker])
+        process.engine.dial(address, self.bound[broker], curve=CLIENT if self.curve else None)
 
     def detach(self, address: Peer) -> None:
         self.processes.pop(address).end()

@@ -138,8 +138,10 @@ class Zmq:
         """Dial a broker for the machine at `address`, for ever; returns the broker's address.
 
         The machine is told when the broker is there, and when it is gone. Raises OSError if `endpoint` is none, and ValueError for a
-        key that is none.
+        key that is none or an endpoint that is dialled already. A name's IPv4 address is dialled; `tcp://[name]:port` is for IPv6.
         """
+        if any(isinstance(line, Dealer) and (line.address, line.peer) == (address, endpoint.encode()) for line in self._lines):
+            raise ValueError(f"{endpoint} is dialled already; say each broker once")
         if curve is not None:
             check(curve)
         dealer = Dealer(self._desk, address, endpoint, curve)
@@ -168,13 +170,13 @@ class Zmq:
         self._desk.flush()
         while self._desk.waits() and time.monotonic() < end:
             time.sleep(RETRY_S)
-            self._desk.flush()
+            self._desk.flush_blocked()
         for line in self._lines:
             line.close()
         if self._zap is not None:
             self._zap.close()
         self._desk.tally.close()
-        self._desk.context.destroy(linger=max(0, int((end - time.monotonic()) * 1000)))
+        self._desk.destroy(end)
 
     def _feed_now(self, address: Peer, event: Event) -> None:
         self._memory.feed(address, event, time.monotonic())

@@ -31,10 +31,12 @@ class Dealer:
         self._expelled = False
         self._losing: asyncio.TimerHandle | None = None
         self._broker = Outlet(self, endpoint.encode())
-        self._socket = new_socket(desk.context, zmq.DEALER, frame_bytes_max=desk.frame_bytes_max)
+        # libzmq's thread looks names up, and does nothing else meanwhile: a name server that hangs must not cost other connections.
+        context = desk.new_context() if zmq_endpoint.is_named(endpoint) else desk.context
+        self._socket = new_socket(context, zmq.DEALER, frame_bytes_max=desk.frame_bytes_max)
         if curve is not None:
             arm(self._socket, curve)
-        self._monitor = Monitor(desk.loop, desk.context, self._socket, _EVENTS, self._heard)
+        self._monitor = Monitor(desk.loop, context, self._socket, _EVENTS, self._heard)
         self.reader = Reader(desk.loop, self._socket, self._receive)
 
     @property

@@ -1,6 +1,7 @@
 """What all sockets of one engine share: the loop, the counts, who can be spoken to, and the moment at which what was said leaves."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from homing.engines.zmq_outbox import Outbox
 from homing.engines.zmq_socket import SLACK_BYTES, Reader
 from homing.engines.zmq_tally import Tally
 
-RETRY_S = 0.002  # after a peer's queue was full: a ROUTER does not tell when there is room again
+RETRY_S, RETRY_MAX_S = 0.002, 0.1  # after a peer's queue was full: a ROUTER does not tell when there is room again
 
 
 class Line(Protocol):
@@ -44,9 +45,23 @@ class Desk:
     """Everything that is sent goes over it. `tell` is how what sockets bring reaches the machines."""
 
     __slots__ = (
-        "_due", "_flushing", "_retrying", "closed", "context", "frame_bytes_max", "has_machine", "loop", "number", "outlets", "sealed",
-        "tally", "tell",
-    )  # fmt: skip
+        "_blocked",
+        "_contexts",
+        "_due",
+        "_flushing",
+        "_retry_s",
+        "_retrying",
+        "closed",
+        "context",
+        "frame_bytes_max",
+        "has_machine",
+        "loop",
+        "number",
+        "outlets",
+        "sealed",
+        "tally",
+        "tell",
+    )
 
     def __init__(
         self,
@@ -64,13 +79,21 @@ class Desk:
         self.sealed = sealed
         self.has_machine = has_machine
         self.tell = tell
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._contexts: list[zmq.Context[zmq.Socket[bytes]]] = []
+        self.context = self.new_context()
         self.outlets: dict[Peer, dict[Peer, Outlet]] = {}
         self.number = 0
         self.closed = False
         self._due: list[Outlet] = []
+        self._blocked: list[Outlet] = []
+        self._retry_s = RETRY_S
         self._flushing: asyncio.Handle | None = None
         self._retrying: asyncio.TimerHandle | None = None
+
+    def new_context(self) -> zmq.Context[zmq.Socket[bytes]]:
+        """A thread of libzmq's, and the sockets it carries for."""
+        self._contexts.append(zmq.Context())
+        return self._contexts[-1]
 
     def new_peer(self) -> Peer:
         """An address that nobody had before: what a peer calls itself may be what another is called."""
@@ -106,6 +129,9 @@ class Desk:
         """Nothing more can be said to this peer."""
         self.outlets.get(address, {}).pop(outlet.peer, None)
         outlet.outbox.clear()
+        if outlet.due:
+            outlet.due = False
+            self._blocked = [each for each in self._blocked if each is not outlet]
 
     def flush(self) -> None:
         """Send what waits, now."""
@@ -117,15 +143,24 @@ class Desk:
             lines.add(outlet.line)
             if not outlet.line.push(outlet):
                 outlet.due = True
-                self._due.append(outlet)
-                if self._retrying is None and not self.closed:
-                    self._retrying = self.loop.call_later(RETRY_S, self._retry)
+                self._blocked.append(outlet)
         for line in lines:
             line.reader.look()
+        if self._blocked and self._retrying is None and not self.closed:
+            self._retrying = self.loop.call_later(self._retry_s, self._retry)
+
+    def flush_blocked(self) -> None:
+        """Try those again that had no room, the longer in between the longer none of them has any."""
+        blocked, self._blocked = self._blocked, []
+        held_bytes = sum(outlet.outbox.held_bytes for outlet in blocked)
+        self._due += blocked
+        self.flush()
+        moved = sum(outlet.outbox.held_bytes for outlet in blocked) < held_bytes
+        self._retry_s = RETRY_S if moved else min(RETRY_MAX_S, 2 * self._retry_s)
 
     def waits(self) -> bool:
         """Whether anything has not left."""
-        return bool(self._due)
+        return bool(self._due or self._blocked)
 
     def held_bytes(self) -> int:
         """What waits for peers that do not read."""
@@ -137,6 +172,12 @@ class Desk:
         for timer in (self._flushing, self._retrying):
             if timer is not None:
                 timer.cancel()
+
+    def destroy(self, end: float) -> None:
+        """Close every socket. What was sent has until the instant `end` to leave."""
+        self.outlets.clear()
+        for context in self._contexts:
+            context.destroy(linger=max(0, int((end - time.monotonic()) * 1000)))
 
     def _find(self, sender: Peer, peer: Peer) -> Outlet | None:
         outlets = self.outlets.get(sender)
@@ -159,5 +200,4 @@ class Desk:
 
     def _retry(self) -> None:
         self._retrying = None
-        if self._flushing is None:
-            self.flush()
+        self.flush_blocked()

@@ -1,6 +1,7 @@
 """Endpoints that cannot be used, in words for people; and what libzmq does not look after itself."""
 
 import errno
+import ipaddress
 import socket
 import stat
 from pathlib import Path
@@ -51,6 +52,18 @@ def connect(connected: zmq.Socket[bytes], endpoint: str) -> None:
 def disconnect(connected: zmq.Socket[bytes], endpoint: str) -> None:
     """Dial it no more; what was not sent is dropped."""
     connected.disconnect(endpoint)
+
+
+def is_named(endpoint: str) -> bool:
+    """Whether it takes a look-up of a name to dial it."""
+    if not endpoint.startswith("tcp://"):
+        return False
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
 
 
 def _choose_family(opened: zmq.Socket[bytes], endpoint: str) -> None:
