@@ -1,0 +1,266 @@
+"""A Python worker as a process of its own, beside a broker and a gateway: killed, sent away and kept busy, and every call comes home."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.roles.calling import gone
+from tests.serving import Reply
+from tests.trio import Role, Trio, until
+
+HOUSE = """
+[gateway]
+listen = "127.0.0.1:0"
+anonymous = ["*"]
+brokers = ["{broker}"]
+[admin]
+listen = "127.0.0.1:0"
+[broker]
+listen = "{broker}"
+[worker]
+brokers = ["{broker}"]
+"""
+REPORTS = """
+import asyncio, ctypes, os, sys, time
+from pathlib import Path
+from homing import Worker, current_call
+
+worker = Worker("reports")
+
+
+@worker.method(effect="safe", timeout=60)
+async def build(year: int) -> dict[str, int]:
+    "Build the report of a year."
+    return {"year": year}
+
+
+@worker.method(effect="safe")
+def square(n: int) -> int:
+    return n * n
+
+
+@worker.method(effect="safe")
+def hold(seconds: float, mark: str = "") -> int:
+    "Hold the GIL."
+    if mark:
+        Path(mark).write_text(str(os.getpid()))
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return os.getpid()
+
+
+@worker.method()
+async def once(seconds: float, mark: str) -> str:
+    Path(mark).write_text("begun")
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@worker.method(effect="safe")
+async def again(mark: str) -> int:
+    "The first of two never ends."
+    try:
+        Path(mark).touch(exist_ok=False)
+    except FileExistsError:
+        return current_call().attempt
+    await asyncio.sleep(50)
+    return 0
+"""
+
+
+class House(Trio):
+    """A broker, a gateway, and Python workers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, HOUSE)
+        (folder / "reports.py").write_text(REPORTS)
+
+    def reports(self, *arguments: str) -> Role:
+        return self.worker("reports:worker", "--processes", "2", *arguments)
+
+    def learnt(self, gateway: Role) -> None:
+        """Wait until the gateway knows the methods."""
+        until(
+            lambda: any("reports.build" in line["message"] for line in gateway.log if line["event"] == "learnt"), str(gateway.log)
+        )
+
+
+class Calling:
+    """One call on a thread."""
+
+    def __init__(self, house: House, method: str, params: Any, **headers: str) -> None:
+        self._replies: list[Reply] = []
+        self._thread = threading.Thread(target=lambda: self._replies.append(house.call(method, params, **headers)), daemon=True)
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        return bool(self._replies)
+
+    def reply(self) -> Reply:
+        self._thread.join(40)
+        return self._replies[0]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with House(tmp_path) as made:
+        yield made
+
+
+def test_its_methods_are_learnt_validated_and_called(house: House) -> None:
+    broker, worker = house.broker(), house.reports()
+    gateway = house.gateway()
+    house.learnt(gateway)
+    assert house.call("reports.build", {"year": 2024}).result == {"year": 2024}
+    assert house.call("reports.build", [2024]).result == {"year": 2024}
+    assert house.call("reports.square", {"n": 7}).result == 49
+    refused = house.call("reports.build", {"year": "2024"})
+    assert (refused.data["reason"], refused.data["errors"][0]["path"], "attempts" in refused.data) == (
+        "invalid_params",
+        "/year",
+        False,
+    )
+    assert house.call("reports.bulid", {}).data["reason"] == "method_not_found"
+    assert worker.said("offering", "homing worker reports:worker offers reports (100 at once)") is not None
+    until(lambda: len([line for line in worker.log if line["event"] == "call"]) == 3)
+    assert [line["reason"] for line in worker.log if line["event"] == "call"] == ["ok"] * 3
+    assert broker.faults() == gateway.faults() == worker.faults() == []
+
+
+def test_a_function_that_holds_the_gil_stops_neither_heartbeats_nor_other_calls(house: House) -> None:
+    house.broker()
+    worker, gateway = house.reports(), house.gateway()
+    house.learnt(gateway)
+    mark = house.folder / "mark"
+    held = Calling(house, "reports.hold", {"seconds": 10, "mark": str(mark)})
+    until(mark.exists)
+    for number in range(20):
+        assert house.call("reports.square", {"n": number}).result == number * number
+        assert house.call("reports.build", {"year": number}).result == {"year": number}
+    assert not held.done
+    assert isinstance(held.reply().result, int)
+    assert worker.faults() == gateway.faults() == []
+
+
+def test_a_deadline_kills_the_process_that_runs_the_call(house: House) -> None:
+    house.broker()
+    house.reports()
+    house.learnt(house.gateway())
+    mark = house.folder / "mark"
+    late = house.call("reports.hold", {"seconds": 50, "mark": str(mark)}, Homing_Timeout="2")
+    assert (late.data["reason"], late.data["executed"]) == ("deadline_exceeded", "unknown")
+    until(lambda: gone(int(mark.read_text())))
+    assert house.call("reports.square", {"n": 3}).result == 9
+
+
+def test_a_worker_that_is_killed_loses_its_once_calls_truly_and_its_safe_ones_go_elsewhere(house: House) -> None:
+    house.broker()
+    first, gateway = house.reports(), house.gateway()
+    house.learnt(gateway)
+    marks = [house.folder / name for name in ("once", "again", "hold")]
+    once = Calling(house, "reports.once", {"seconds": 50, "mark": str(marks[0])})
+    again = Calling(house, "reports.again", {"mark": str(marks[1])})
+    hold = Calling(house, "reports.hold", {"seconds": 1, "mark": str(marks[2])})
+    until(lambda: all(mark.exists() for mark in marks))
+    pid = int(marks[2].read_text() or "0")
+    second = house.reports()
+    first.kill()
+    assert (once.reply().data["reason"], once.reply().data["executed"]) == ("worker_lost", "unknown")
+    assert again.reply().result == 2
+    assert isinstance(hold.reply().result, int)
+    until(lambda: gone(pid))  # its processes have died with it
+    assert second.faults() == gateway.faults() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_sent_away_ends_what_it_runs(house: House, number: signal.Signals) -> None:
+    house.broker()
+    worker = house.reports()
+    house.learnt(house.gateway())
+    marks = [house.folder / name for name in ("once", "hold")]
+    calls = [
+        Calling(house, "reports.once", {"seconds": 1, "mark": str(marks[0])}),
+        Calling(house, "reports.hold", {"seconds": 1, "mark": str(marks[1])}),
+    ]
+    until(lambda: all(mark.exists() for mark in marks))
+    worker.send(number)
+    assert worker.wait() == 0
+    assert calls[0].reply().result == "done"
+    assert isinstance(calls[1].reply().result, int)
+    assert worker.faults() == []
+
+
+def test_all_of_its_process_group_being_told_to_leave_ends_no_call(house: House) -> None:
+    """As a service manager does, which tells every process of a service."""
+    house.broker()
+    worker = house.reports()
+    house.learnt(house.gateway())
+    mark = house.folder / "mark"
+    held = Calling(house, "reports.hold", {"seconds": 2, "mark": str(mark)})
+    until(lambda: mark.exists() and mark.read_text())
+    os.kill(int(mark.read_text()), signal.SIGTERM)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert isinstance(held.reply().result, int)
+
+
+def test_a_method_of_the_configuration_goes_to_it_too_and_is_above_its_offer(house: House) -> None:
+    path = house.folder / "homing.toml"
+    path.write_text(
+        path.read_text()
+        + '[methods."reports.build"]\nservice = "reports"\neffect = "safe"\nparams.properties.year.maximum = 1999\n'
+    )
+    house.broker()
+    house.reports()
+    gateway = house.gateway()
+    until(lambda: any("reports.square" in line["message"] for line in gateway.log if line["event"] == "learnt"))
+    assert house.call("reports.build", {"year": 1984}).result == {"year": 1984}
+    assert house.call("reports.build", {"year": 2024}).data["errors"] == [{"path": "/year", "message": "must be at most 1999"}]
+
+
+def test_a_program_may_run_its_own_worker(house: House) -> None:
+    house.broker()
+    (house.folder / "my-program.py").write_text(
+        REPORTS + f'\nworker.run("{house.endpoint}", processes=1)\nprint("left", os.getpid())\n'
+    )
+    program = subprocess.Popen(
+        [sys.executable, "my-program.py"], cwd=house.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        house.learnt(house.gateway())
+        assert house.call("reports.square", {"n": 5}).result == 25
+        program.send_signal(signal.SIGTERM)
+        said, log = program.communicate(timeout=30)
+    finally:
+        program.kill()
+    assert program.returncode == 0, log
+    assert said.decode().splitlines()[-1] == f"left {program.pid}"
+
+
+def test_serve_with_an_open_broker_takes_python_workers_too(house: House) -> None:
+    serving = house.start("serve")
+    house.port, house.admin_port = serving.ports()[:2]
+    house.reports()
+    house.learnt(serving)
+    assert house.call("reports.square", {"n": 6}).result == 36
+
+
+def test_a_module_that_cannot_be_imported_again_is_told_before_anything_is_offered(house: House) -> None:
+    house.broker()
+    (house.folder / "twice.py").write_text(
+        "import os\nfrom homing import Worker\nworker = Worker('twice')\n"
+        "@worker.method()\ndef f() -> None: ...\n"
+        "if os.environ.get('TWICE'):\n    raise RuntimeError('not twice')\nos.environ['TWICE'] = '1'\n"
+    )
+    worker = house.start("worker", "twice:worker")
+    assert worker.wait() == 2
+    said = "\n".join(line["message"] for line in worker.log)
+    assert "The processes of twice cannot begin: RuntimeError: not twice" in said
+    assert worker.said("offering") is None
