@@ -40,6 +40,7 @@ WAYS: dict[str, Way] = {
     "docs/reference/python.md": Way(demo=True),
     "docs/explanation/request-reply.md": Way(),
     "docs/how-to/api-keys.md": Way(),
+    "docs/how-to/processes.md": Way(),
     "docs/how-to/majordomo.md": Way(needs=("bash",)),
     "docs/how-to/tls.md": Way(needs=("bash", "curl", "openssl")),
     "docs/how-to/operate.md": Way(demo=True, before=BEFORE_OPERATING),
