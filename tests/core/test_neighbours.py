@@ -287,6 +287,17 @@ def test_an_idle_one_that_is_silent_is_forgotten_and_told_so(idle: Play) -> None
     assert idle.machine.next_deadline() is None
 
 
+def test_the_silent_are_forgotten_wherever_they_stand_among_the_others(play: Play) -> None:
+    peers = [b"peer %d" % number for number in range(4)]
+    for peer in peers:
+        play.hears(READY, peer=peer).whatever()
+    for _ in range(4):
+        play.passes(2.0).whatever()
+        for peer in (peers[0], peers[2]):
+            play.hears(BEAT, peer=peer).says_nothing()
+    assert list(play.machine._at) == [peers[0], peers[2]]
+
+
 def test_one_that_dies_before_the_grant_releases(play: Play) -> None:
     play.hears(READY).whatever()
     play.passes(7.0).whatever()

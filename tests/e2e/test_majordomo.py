@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import zmq
@@ -56,12 +56,22 @@ def context() -> Iterator["zmq.Context[zmq.Socket[bytes]]"]:
 
 
 class Strangers:
-    """Sockets of peers that know nothing of homing."""
+    """Sockets of peers that know nothing of homing. `keys` are a public one, a secret one and the broker's public one."""
 
-    def __init__(self, homing: Serving, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    def __init__(
+        self, homing: Serving, context: "zmq.Context[zmq.Socket[bytes]]", keys: tuple[bytes, bytes, bytes] | None = None
+    ) -> None:
         self.homing = homing
         self._context = context
+        self._keys = keys
         self._sockets: list[zmq.Socket[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for socket in self._sockets:
+            socket.close()
 
     def worker(self, header: bytes = b"MDPW01", *, empty: bool = True, service: bytes = b"echo") -> "Worker":
         return Worker(self._open(zmq.DEALER, self.homing.process.endpoints[0]), header, empty, service)
@@ -72,6 +82,8 @@ class Strangers:
     def _open(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)
         self._sockets.append(socket)
+        if self._keys is not None:
+            socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = self._keys
         socket.connect(endpoint)
         socket.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
         socket.setsockopt(zmq.LINGER, 0)
@@ -110,8 +122,9 @@ class Worker:
 
 
 @pytest.fixture
-def strangers(homing: Serving, context: "zmq.Context[zmq.Socket[bytes]]") -> Strangers:
-    return Strangers(homing, context)
+def strangers(homing: Serving, context: "zmq.Context[zmq.Socket[bytes]]") -> Iterator[Strangers]:
+    with Strangers(homing, context) as strangers:
+        yield strangers
 
 
 def foreign_workers(homing: Serving) -> int:
@@ -237,6 +250,37 @@ def test_clients_that_ask_and_never_read_cost_nobody_else_anything(strangers: St
     client = strangers.client()
     client.send_multipart([b"MDPC01", b"mmi.service", b"echo.say"])
     assert client.recv_multipart()[2] == b"200"
+
+
+def test_a_client_that_hangs_up_has_nothing_waiting_for_it(strangers: Strangers) -> None:
+    client = strangers.client()
+    client.send_multipart([b"MDPC01", b"echo.say", b"{}"])
+    until(lambda: len(strangers.homing.process.front.gateway) == 1)
+    client.close()
+    until(lambda: len(strangers.homing.process.front.gateway) == 0)
+    until(lambda: any(line.get("method") == "echo.say" for line in strangers.homing.log_lines()))
+    (line,) = [line for line in strangers.homing.log_lines() if line.get("method") == "echo.say"]
+    assert (line["reason"], line["executed"], line["abandoned"]) == ("cancelled", "no", True)
+
+
+def test_a_worker_with_a_key_serves_what_is_written_for_it(tmp_path: Path, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    (public, secret), mill = zmq.curve_keypair(), zmq.curve_keypair()
+    key = tmp_path / "broker.key"
+    key.touch(mode=0o600)
+    key.write_text(f'public_key = "{public.decode()}"\nsecret_key = "{secret.decode()}"\n')
+    guarded = HOUSE.replace("[broker]", '[broker]\ncurve = { key = "broker.key" }')
+    guarded += f'\n[peers.mill]\npublic_key = "{mill[0].decode()}"\nserve = ["echo"]\n'
+    with (
+        Serving(guarded, tmp_path) as homing,
+        Strangers(homing, context, (*mill, public)) as strangers,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        worker = strangers.worker()
+        reply = pool.submit(homing.call, "echo.say", {"text": "hello"})
+        address, _ = worker.is_asked()
+        worker.replies(address, b'"olleh"')
+        assert json.loads(reply.result(20).body)["result"] == "olleh"
+        assert strangers.worker(service=b"other").hears() == [b"\x05"]
 
 
 def test_workers_are_told_when_the_process_goes(strangers: Strangers) -> None:
