@@ -1,5 +1,6 @@
 """What a program writes to offer its functions: src/homing/workers.py."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -200,3 +201,11 @@ def test_a_worker_without_methods_does_not_run() -> None:
 def test_in_a_process_of_the_pool_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Worker, "only_imported", True)
     Worker("empty").run("no broker")
+
+
+@pytest.mark.parametrize("name", ["method", "run"])
+def test_the_page_on_python_has_every_argument(name: str) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    signature = inspect.signature(getattr(Worker, name))
+    plain = [each.replace(annotation=inspect.Parameter.empty) for each in signature.parameters.values() if each.name != "self"]
+    assert f"`{name}{signature.replace(parameters=plain, return_annotation=inspect.Signature.empty)}`" in page

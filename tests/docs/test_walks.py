@@ -39,6 +39,7 @@ WAYS: dict[str, Way] = {
     "docs/reference/http.md": Way(demo=True),
     "docs/reference/python.md": Way(demo=True),
     "docs/explanation/request-reply.md": Way(),
+    "docs/how-to/python-workers.md": Way(needs=("bash", "grep")),
     "docs/how-to/api-keys.md": Way(),
     "docs/how-to/processes.md": Way(),
     "docs/how-to/majordomo.md": Way(needs=("bash",)),
