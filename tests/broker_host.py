@@ -6,13 +6,15 @@ with Host({"acme.charge": ok()}) as host, Client(host.url) as client: ...
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self, TypeVar
 
 from homing.core.broker import Broker, BrokerLimits
+from homing.core.messages import MethodOffer
+from homing.core.permits import Permit
 from homing.core.worker import Worker
 from homing.driver import Driver
-from homing.engines.zmq import CurveServer, Zmq
+from homing.engines.zmq import CurveClient, CurveServer, Zmq
 from homing.errors import Outcome
 from tests.brokers import BROKER, WORKER, Answers, Provider, worker_of
 
@@ -46,7 +48,10 @@ class Host:
         served: bool = True,
         limits: BrokerLimits = LIMITS,
         curve: CurveServer | None = None,
+        permits: Mapping[str, Permit] | None = None,
+        worker_curve: CurveClient | None = None,
         credit: int = 100,
+        offers: tuple[MethodOffer, ...] = (),
     ) -> None:
         self.provider = Provider(answers or {})
         self.brokers: list[Broker] = []
@@ -54,7 +59,10 @@ class Host:
         self.endpoints = [""] * brokers
         self._limits = limits
         self._curve = curve
+        self._permits = permits
+        self._worker_curve = worker_curve
         self._credit = credit
+        self._offers = offers
         self._served = served
         self._processes: dict[str, _Process] = {}
         self._loop = asyncio.new_event_loop()
@@ -94,7 +102,7 @@ class Host:
 
         def start() -> Broker:
             process = self._processes[f"broker {number}"] = _Process(Zmq(self._loop), self._loop)
-            broker = Broker(os.urandom(16), self._limits, heartbeat_s=HEARTBEAT_S)
+            broker = Broker(os.urandom(16), self._limits, heartbeat_s=HEARTBEAT_S, permits=self._permits)
             process.station.attach(BROKER, broker, lambda action: None)
             endpoint = self.endpoints[number] or "tcp://127.0.0.1:*"
             bound = process.station.bind(BROKER, endpoint, curve=self._curve)
@@ -113,11 +121,11 @@ class Host:
         def start() -> None:
             process = self._processes["worker"] = _Process(Zmq(self._loop), self._loop)
             methods = list(self.provider.answers) or ["acme.charge"]
-            self.worker = worker_of(methods, heartbeat_s=HEARTBEAT_S, credit=self._credit)
+            self.worker = worker_of(methods, heartbeat_s=HEARTBEAT_S, credit=self._credit, offers=self._offers)
             process.station.attach(WORKER, self.worker, self.provider.act)
             self.provider.feed = lambda event: process.driver.feed(WORKER, event)
             for endpoint in self.endpoints:
-                process.station.dial(WORKER, endpoint)
+                process.station.dial(WORKER, endpoint, curve=self._worker_curve)
 
         self.do(start)
 

@@ -10,6 +10,7 @@ from homing.client_owner import OWNER, Owner
 from homing.core.broker import Broker, BrokerLimits
 from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.machine import Action, Event, Finished, Peer, PeerFound, PeerLost, Start, Stop
+from homing.core.messages import MethodOffer
 from homing.core.worker import Worker
 from homing.engines.memory import Memory
 from homing.errors import Outcome, failure
@@ -48,11 +49,12 @@ class Provider:
         asyncio.get_running_loop().call_soon(self.feed, Finished(start.call_id, start.number, outcome))
 
 
-def worker_of(methods: list[str], *, heartbeat_s: float = 0.0, service: str = "acme", credit: int = 100) -> Worker:
-    """A worker's machine that serves one service."""
+def worker_of(methods: list[str], *, heartbeat_s: float = 0.0, credit: int = 100, offers: tuple[MethodOffer, ...] = ()) -> Worker:
+    """A worker's machine that serves `acme`."""
     return Worker(
         os.urandom(16),
-        services={service: credit},
+        services={"acme": credit},
+        offers=offers,
         methods={name: MethodPolicy(provider="acme") for name in methods},
         providers={"acme": ProviderPolicy(in_flight_max=credit)},
         random=lambda: 0.0,

@@ -12,15 +12,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import zmq
 
 from homing import AsyncClient, Client, Executed, NotExecuted, OutcomeUnknown
 from homing.client_owner import Owner
 from homing.client_zmq import AsyncBrokerLink, BlockingBrokerLink, Brokers, brokers
 from homing.core.broker import BrokerLimits
+from homing.core.messages import MethodOffer
+from homing.core.permits import Permit
 from homing.engines.zmq import CurveClient, CurveServer
 from homing.errors import Outcome, failure
 from tests.broker_host import Host
@@ -293,6 +297,31 @@ def test_what_a_dead_worker_held_is_done_by_the_next_where_it_may_be(kind: str) 
         host.begun(2)
         host.answer(ok(b'"from the second"'))
         assert calling.result(20) == "from the second"
+
+
+# --- what workers say of their methods --------------------------------------------------------------------------------
+
+
+def test_service_effect_and_time_are_the_methods_own(kind: str) -> None:
+    offers = (MethodOffer("charge", "acme", "keyed", 3000),)
+    with joined(kind, {"charge": ok()}, offers=offers) as (client, host):
+        assert client.call("charge", idempotency_key="k") == "done"
+        (start,) = host.provider.started
+        assert (start.effect, start.key) == ("keyed", "k")
+        assert start.deadline < time.monotonic() + 3
+        host.provider.answers.clear()
+        caught = client.error("charge", timeout=0.3)
+    assert (caught.executed, caught.retry) == ("unknown", "same_key")
+
+
+def test_what_a_worker_says_outlives_its_broker(kind: str) -> None:
+    offers = (MethodOffer("charge", "acme", "safe"),)
+    with joined(kind, {"charge": ok()}, offers=offers) as (client, host):
+        assert client.call("charge") == "done"
+        host.kill_broker()
+        host.start_broker()
+        assert client.call("charge", timeout=30) == "done"
+        assert [start.effect for start in host.provider.started] == ["safe", "safe"]
 
 
 # --- brokers that come and go -----------------------------------------------------------------------------------------
@@ -644,38 +673,66 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-def keys_of(folder, name: str):
-    import zmq
+class Keys:
+    """A pair, and the file that it is in."""
 
-    public, secret = (key.decode() for key in zmq.curve_keypair())
-    path = folder / f"{name}.toml"
-    path.write_text(f'public_key = "{public}"\nsecret_key = "{secret}"\n')
-    path.chmod(0o600)
-    return public, secret, path
-
-
-def test_a_broker_that_does_not_know_the_key_is_not_executed_and_says_why(kind: str, tmp_path) -> None:
-    public, secret, _ = keys_of(tmp_path, "broker")
-    known, _, _ = keys_of(tmp_path, "webshop")
-    _, _, path = keys_of(tmp_path, "stranger")
-    with Host({}, served=False, curve=CurveServer(secret.encode(), {known.encode(): "webshop"})) as host:
-        with Either(kind, host.url, curve=path, broker_key=public) as client:
-            caught = client.error("acme.charge", timeout=1.0)
-        assert type(caught) is NotExecuted
-        assert caught.reason == "broker_lost"
-        assert "refused this process: its public key is on no list there" in caught.message
+    def __init__(self, folder: Path, name: str) -> None:
+        self.public, self.secret = (key.decode() for key in zmq.curve_keypair())
+        self.path = folder / f"{name}.toml"
+        self.path.write_text(f'public_key = "{self.public}"\nsecret_key = "{self.secret}"\n')
+        self.path.chmod(0o600)
 
 
-def test_under_curve(kind: str, tmp_path) -> None:
-    public, secret, _ = keys_of(tmp_path, "broker")
-    known, _, path = keys_of(tmp_path, "webshop")
-    with (
-        Host({}, served=False, curve=CurveServer(secret.encode(), {known.encode(): "webshop"})) as host,
-        Either(kind, host.url, curve=path, broker_key=public, retries=0) as client,
-    ):
-        caught = client.error("acme.charge", timeout=20, **ONCE)
-        assert type(caught) is NotExecuted
-        assert caught.reason in {"no_worker", "forbidden"}  # the broker was reached, and it said so
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[tuple[Host, dict[str, Any], Path]]:
+    """A broker with a door, a worker behind it, the options of a client that may come in as the shop, and of one that may not."""
+    broker, worker, shop, stranger = (Keys(tmp_path, name) for name in ("broker", "worker", "shop", "stranger"))
+    users = {worker.public.encode(): "worker", shop.public.encode(): "shop"}
+    permits = {"worker": Permit(serve=("acme",)), "shop": Permit(call=("acme",), principal="webshop")}
+    with Host(
+        {"acme.charge": ok()},
+        curve=CurveServer(broker.secret.encode(), users),
+        permits=permits,
+        worker_curve=CurveClient(worker.public.encode(), worker.secret.encode(), broker.public.encode()),
+        offers=(MethodOffer("acme.charge", "acme", "safe"),),
+    ) as host:
+        yield host, {"curve": shop.path, "broker_key": broker.public, "retries": 0}, stranger.path
+
+
+def test_the_key_names_the_principal(kind: str, guarded) -> None:
+    host, options, _ = guarded
+    with Either(kind, host.url, **options) as client:
+        assert client.call("acme.charge", timeout=20) == "done"
+    with Either(kind, host.url, principal="webshop", **options) as client:
+        assert client.call("acme.charge", timeout=20) == "done"
+    assert {start.principal for start in host.provider.started} == {"webshop"}
+
+
+def test_in_another_name_or_elsewhere_is_forbidden(kind: str, guarded) -> None:
+    host, options, _ = guarded
+    with Either(kind, host.url, principal="somebody else", **options) as client:
+        caught = client.error("acme.charge", timeout=20)
+        assert (type(caught), caught.reason, caught.retry) == (NotExecuted, "forbidden", "pointless")
+    with Either(kind, host.url, **options) as client:
+        caught = client.error("bank.transfer", timeout=20, service="bank", effect="once")
+        assert (type(caught), caught.reason) == (NotExecuted, "forbidden")
+    assert host.provider.started == []
+
+
+def test_a_key_that_the_broker_does_not_know_is_told(kind: str, guarded) -> None:
+    host, options, stranger = guarded
+    with Either(kind, host.url, **(options | {"curve": stranger})) as client:
+        caught = client.error("acme.charge", timeout=1.0)
+    assert type(caught) is NotExecuted
+    assert caught.reason == "broker_lost"
+    assert "refused this process: its public key is on no list there" in caught.message
+
+
+def test_without_a_key_nobody_comes_in(kind: str, guarded) -> None:
+    host, *_ = guarded
+    with Either(kind, host.url) as client:
+        caught = client.error("acme.charge", timeout=1.0)
+    assert (type(caught), caught.reason) == (NotExecuted, "broker_lost")
 
 
 # --- the package ------------------------------------------------------------------------------------------------------
