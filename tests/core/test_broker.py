@@ -1355,3 +1355,10 @@ def test_every_state_answers_every_event(phase: str, heartbeat_s: float) -> None
             )
         )
         assert broker.next_deadline() is None
+
+
+def test_the_services_it_knows_are_there_for_whoever_measures() -> None:
+    play = broker()
+    assert not play.machine.services
+    play.hears(Received(W1, ready(x=1))).whatever()
+    assert list(play.machine.services) == ["x"]

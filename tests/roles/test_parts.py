@@ -9,7 +9,8 @@ import pytest
 
 from homing import config
 from homing.config import Config, Reading
-from homing.core.machine import Draining, DrainTimedOut, Event
+from homing.core.machine import Draining, DrainTimedOut, Event, PeerFound, Received
+from homing.core.messages import Ready
 from homing.core.permits import ANYTHING, Permit
 from homing.roles import machines, parts
 from homing.roles.parts import BrokerPart, GatewayPart, WorkerPart
@@ -72,6 +73,17 @@ def test_a_broker_holds_every_key_to_its_permit(tmp_path: Path) -> None:
     assert middle.verbose() == {"broker_holds": 0}
     assert 'homing_queue_length{name="acme"} 0.0' in metrics.exposition().decode()
     assert not middle.counts
+
+
+def test_services_that_nobody_configured_are_measured_too(tmp_path: Path) -> None:
+    read, reading = house(tmp_path)
+    metrics = Metrics()
+    middle = BrokerPart(read, reading.methods, heartbeat_s=1.0, metrics=metrics)
+    middle.broker.handle(PeerFound(b"w"), 1.0)
+    middle.broker.handle(Received(b"w", Ready(b"l" * 16, {"reports": 1}, 1000)), 1.0)
+    page = metrics.exposition().decode()
+    assert 'homing_queue_length{name="acme"} 0.0' in page
+    assert 'homing_queue_length{name="reports"} 0.0' in page
 
 
 def test_a_worker_with_nothing_in_hand_leaves_at_once(tmp_path: Path, log: Log) -> None:

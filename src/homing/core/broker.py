@@ -81,6 +81,7 @@ class Broker:
         self.limits = limits
         self.held_bytes = 0
         self._services = Services(limits.no_worker_after_s)
+        self.services: Mapping[str, Service] = self._services  # that somebody offers or waits for
         self._copies: dict[bytes, Copy] = {}
         self._workers: dict[Life, Offering] = {}
         self._worker_at: dict[Peer, Offering] = {}

@@ -124,12 +124,12 @@ class BrokerPart:
         permits: Mapping[str, Permit] | None = None,
     ) -> None:
         self.broker = machines.broker_of(config, heartbeat_s=heartbeat_s, permits=permits)
-        self._services = sorted({method.service for method in methods.values()})
+        self._services = {method.service for method in methods.values()}
         metrics.gauge("homing_broker_held_bytes", "Bytes of params the broker holds.", lambda: self.broker.held_bytes)
         metrics.gauge(
             "homing_queue_length",
             "Calls that wait for a worker, by service.",
-            lambda: {name: self.broker.queued(name) for name in self._services},
+            lambda: {name: self.broker.queued(name) for name in sorted({*self._services, *self.broker.services})},
         )
 
     @property

@@ -258,6 +258,7 @@ class Process:
     def _sockets(self) -> Zmq:
         """The engine for more than one process. A broker that no gateway shares never looks into an outcome."""
         sealed = self.plan.broker and not self.plan.gateway
+        self.metrics.gauge("homing_peers_held_bytes", "Bytes for other processes that do not read them.", self._held_bytes)
         self.metrics.counter("homing_messages_dropped", "What was dropped or refused between processes, by why.", self._counts)
         frame_bytes_max, opened = self.config.broker.frame_bytes_max, dict(self.plan.opened)
         return Zmq(self._loop, frame_bytes_max=frame_bytes_max, sealed=sealed, warn=self._warn, opened=opened)
@@ -315,6 +316,9 @@ class Process:
     def _count(self) -> None:
         self._log_counts()
         self._counting = self._loop.call_later(COUNTS_EVERY_S, self._count)
+
+    def _held_bytes(self) -> int:
+        return self._station.held_bytes if isinstance(self._station, Zmq) else 0
 
     def _counts(self) -> Counter[str]:
         """What was dropped or refused since the start, by why: by the engine, and by the machines."""
