@@ -182,7 +182,10 @@ def test_majordomo_has_no_keys() -> None:
 def test_a_worker_serves_what_is_there() -> None:
     methods = {**method("acme.find", deadline=30.0), "reports.build": settings.Method(service="reports", deadline=30.0)}
     config = settings.Config(
-        worker=settings.Worker(services=("acme", "acne", "reports")), providers={"acme": provider()}, methods=methods
+        broker=settings.Broker(listen="tcp://127.0.0.1:8372"),
+        worker=settings.Worker(services=("acme", "acne", "reports")),
+        providers={"acme": provider()},
+        methods=methods,
     )
     assert told(config) == [
         'worker.services[1]: there is no service "acne"; did you mean "acme"?',
@@ -265,7 +268,8 @@ def test_a_method_names_a_provider_that_is_there() -> None:
     config = settings.Config(providers={"acme": provider()}, methods=methods)
     assert told(config) == ['methods."acme.charge".provider: there is no provider "acne"; did you mean "acme"?']
     assert told(config, {"acne"}) == []
-    assert told(settings.Config(methods={"echo.echo": settings.Method(service="echo", deadline=30.0)})) == []
+    broker = settings.Broker(listen="tcp://127.0.0.1:8372")
+    assert told(settings.Config(broker=broker, methods={"echo.echo": settings.Method(service="echo", deadline=30.0)})) == []
 
 
 def test_a_deadline_is_at_most_the_longest() -> None:
@@ -354,3 +358,13 @@ def test_a_key_with_a_passphrase_is_told(pems: Path) -> None:
 def test_secrets_stay_out_of_what_is_told() -> None:
     config = settings.Config(providers={"acme": provider(auth=settings.BearerAuth(token=Secret("hunter2")))})
     assert "hunter2" not in str(told(config)) + repr(config)
+
+
+def test_workers_that_are_programs_of_their_own_need_a_way_in() -> None:
+    echo = {"echo.say": settings.Method(service="echo")}
+    (said,) = [line for line in told(settings.Config(methods=echo)) if "broker.listen" in line]
+    assert said.startswith('?broker.listen: the workers of "echo" are programs of their own')
+    opened = settings.Config(methods=echo, broker=settings.Broker(listen="tcp://127.0.0.1:8372"))
+    elsewhere = settings.Config(methods=echo, gateway=settings.Gateway(brokers=("tcp://127.0.0.1:8372",)))
+    for config in (opened, elsewhere):
+        assert not [line for line in told(config) if "broker.listen" in line]

@@ -129,6 +129,10 @@ def _broker(config: Config, names: Names, report: Report) -> None:
         report(("broker", "listen"), why)
     elif broker.insecure and exposed(replace(broker, insecure=False)) is not None:
         report(("broker", "insecure"), f"{broker.listen} {_REACHED}", warning=True)
+    elsewhere = sorted({method.service for method in config.methods.values() if method.provider is None and method.service})
+    if elsewhere and not broker.listen and not config.gateway.brokers:
+        message = f'the workers of "{elsewhere[0]}" are programs of their own, and there is no socket where they could come in'
+        report(("broker", "listen"), f'{message}; listen = "tcp://127.0.0.1:8372" is one', warning=True)
     if broker.curve.key and not config.peers:
         message = "nobody is let in: there is no [peers.NAME] with the public key of a gateway or worker"
         report(("broker", "curve"), message, warning=True)
