@@ -298,7 +298,11 @@ class Stage:
         left: list[str] = []
         for process in self.processes:
             if not process.far:
-                state = await asyncio.to_thread(_verbose, self.admin_ports[str(process)])
+                try:
+                    state = await asyncio.to_thread(_verbose, self.admin_ports[str(process)])
+                except OSError as error:  # it has just been started again
+                    left.append(f"{process} cannot be asked how it is: {error}")
+                    continue
                 left += [f"{process} holds {held} {name}" for name, held in _held(state) if held]
         return left
 
