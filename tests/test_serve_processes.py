@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -42,6 +43,7 @@ request = "POST /safe"
 """
 )
 TWO = ("--processes", "2")
+Housed: TypeAlias = Callable[..., contextlib.AbstractContextManager[tuple["House", Provider]]]
 
 
 def until(condition: Callable[[], Any], patience_s: float = 30.0) -> Any:
@@ -54,7 +56,9 @@ def until(condition: Callable[[], Any], patience_s: float = 30.0) -> Any:
 
 
 class House(Running):
-    """Several processes and who is over them."""
+    """Several processes and who is over them. `count` is how many there should be."""
+
+    count = 0
 
     def processes(self, role: str = "", state: str = "ready") -> list[Any]:
         found = self.verbose()["processes"]
@@ -72,8 +76,8 @@ class House(Running):
     def logged(self, event: str) -> list[Any]:
         return [line for line in list(self.log) if line.get("event") == event]
 
-    def await_all(self, count: int = 5) -> None:
-        until(lambda: len(self.processes()) == count)
+    def await_all(self) -> None:
+        until(lambda: len(self.processes()) == self.count)
 
     def roll(self) -> None:
         """SIGHUP, until every process is another one."""
@@ -83,15 +87,31 @@ class House(Running):
         assert not self.logged("not_rolled"), self.log
 
 
-@contextlib.contextmanager
-def housed(
-    folder: Path, *arguments: str, text: str = HOUSE, takes_s: float = 0.02, **environ: str
-) -> Iterator[tuple[House, Provider]]:
-    with Provider(takes_s) as provider:
-        with House(folder, text.replace("{port}", str(provider.port)), arguments=arguments or TWO, **environ) as house:
-            until(lambda: house.logged("ready"))
-            yield house, provider
-        assert not alive_in(folder), "somebody is left behind"
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Where run folders are made; its path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="h") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def housed(tmp_path: Path, short: Path) -> Housed:
+    """A house that has started; in the end it is told to leave, and nothing of it is left."""
+
+    @contextlib.contextmanager
+    def housed(gateways: int, workers: int, takes_s: float = 0.02) -> Iterator[tuple[House, Provider]]:
+        arguments = ("--processes", str(gateways), "--workers", str(workers))
+        with Provider(takes_s) as provider:
+            with House(tmp_path, HOUSE.replace("{port}", str(provider.port)), arguments=arguments, TMPDIR=str(short)) as house:
+                until(lambda: house.logged("ready"))
+                house.count = gateways + workers + 1
+                yield house, provider
+                house.terminate()
+                if house.wait() == 0:
+                    assert not list(short.iterdir())
+            until(lambda: not alive_in(tmp_path))
+
+    return housed
 
 
 def alive_in(folder: Path) -> list[str]:
@@ -104,8 +124,8 @@ def alive_in(folder: Path) -> list[str]:
     return found
 
 
-def test_calls_are_answered_and_figures_are_added_up(tmp_path: Path) -> None:
-    with housed(tmp_path, "--processes", "2", "--workers", "1") as (house, provider):
+def test_calls_are_answered_and_figures_are_added_up(housed: Housed) -> None:
+    with housed(2, 1) as (house, provider):
         assert [len(house.processes(role)) for role in ("gateway", "broker", "worker")] == [2, 1, 1]
         assert house.request("GET", "/readyz", port=house.admin_port).body == b"ready\n"
         assert house.request("GET", "/readyz").status == 200, "the gateways say it too"
@@ -124,8 +144,8 @@ def test_calls_are_answered_and_figures_are_added_up(tmp_path: Path) -> None:
         assert not house.faults()
 
 
-def test_a_gateway_that_is_killed_loses_its_own_callers_only_and_comes_back(tmp_path: Path) -> None:
-    with housed(tmp_path) as (house, provider):
+def test_a_gateway_that_is_killed_loses_its_own_callers_only_and_comes_back(housed: Housed) -> None:
+    with housed(2, 1) as (house, provider):
         with Load(house.port) as load:
             load.more(30)
             pid = house.kill("gateway")
@@ -140,8 +160,8 @@ def test_a_gateway_that_is_killed_loses_its_own_callers_only_and_comes_back(tmp_
         assert (died["role"], died["child"]) == ("gateway", pid)
 
 
-def test_a_broker_that_is_killed_costs_a_pause_and_no_call(tmp_path: Path) -> None:
-    with housed(tmp_path) as (house, provider):
+def test_a_broker_that_is_killed_costs_a_pause_and_no_call(housed: Housed) -> None:
+    with housed(1, 1) as (house, provider):
         with Load(house.port) as load:
             for _ in range(2):
                 load.more(30)
@@ -152,8 +172,8 @@ def test_a_broker_that_is_killed_costs_a_pause_and_no_call(tmp_path: Path) -> No
         check(load, provider)
 
 
-def test_a_worker_that_is_killed_is_told_of_and_what_may_be_repeated_is(tmp_path: Path) -> None:
-    with housed(tmp_path) as (house, provider):
+def test_a_worker_that_is_killed_is_told_of_and_what_may_be_repeated_is(housed: Housed) -> None:
+    with housed(1, 2) as (house, provider):
         with Load(house.port) as load:
             for _ in range(2):
                 load.more(30)
@@ -164,8 +184,8 @@ def test_a_worker_that_is_killed_is_told_of_and_what_may_be_repeated_is(tmp_path
         check(load, provider)
 
 
-def test_all_are_replaced_under_load_and_no_call_is_lost(tmp_path: Path) -> None:
-    with housed(tmp_path) as (house, provider):
+def test_all_are_replaced_under_load_and_no_call_is_lost(housed: Housed) -> None:
+    with housed(1, 1) as (house, provider):
         before = house.pids()
         with Load(house.port) as load:
             load.more(30)
@@ -174,13 +194,13 @@ def test_all_are_replaced_under_load_and_no_call_is_lost(tmp_path: Path) -> None
         assert not load.bad
         check(load, provider)
         assert not before & house.pids()
-        assert len(house.processes()) == 5
+        assert len(house.processes()) == house.count
         page = house.request("GET", "/metrics", port=house.admin_port).body.decode()
         assert 'homing_process_restarts_total{role="gateway"} 0.0' in page
 
 
-def test_a_configuration_that_is_wrong_replaces_nobody(tmp_path: Path) -> None:
-    with housed(tmp_path) as (house, _):
+def test_a_configuration_that_is_wrong_replaces_nobody(tmp_path: Path, housed: Housed) -> None:
+    with housed(1, 1) as (house, _):
         before = house.pids()
         text = (tmp_path / "homing.toml").read_text()
         (tmp_path / "homing.toml").write_text(text + "\n[nonsense]\n")
@@ -192,8 +212,8 @@ def test_a_configuration_that_is_wrong_replaces_nobody(tmp_path: Path) -> None:
         assert house.pids() == before
 
 
-def test_the_program_over_them_is_exchanged_under_load_and_no_call_is_lost(tmp_path: Path) -> None:
-    with housed(tmp_path) as (house, provider):
+def test_the_program_over_them_is_exchanged_under_load_and_no_call_is_lost(housed: Housed) -> None:
+    with housed(1, 1) as (house, provider):
         before = house.pids()
         with Load(house.port) as load:
             load.more(30)
@@ -204,7 +224,7 @@ def test_the_program_over_them_is_exchanged_under_load_and_no_call_is_lost(tmp_p
         assert not load.bad
         check(load, provider)
         assert not before & house.pids()
-        assert len(house.processes()) == 5
+        assert len(house.processes()) == house.count
         assert len(house.logged("listening")) >= 1
         assert ok_calls(house.request("GET", "/metrics", port=house.admin_port).body.decode()) > ok_calls(counted)
         house.terminate()
@@ -215,8 +235,8 @@ def ok_calls(page: str) -> float:
     return sum(float(value) for value in re.findall(r'^homing_calls_total\{.*reason="ok"\} (.*)$', page, re.MULTILINE))
 
 
-def test_who_is_told_to_leave_answers_whom_it_has(tmp_path: Path) -> None:
-    with housed(tmp_path, takes_s=1.0) as (house, provider):
+def test_who_is_told_to_leave_answers_whom_it_has(housed: Housed) -> None:
+    with housed(2, 2, takes_s=1.0) as (house, provider):
         with Load(house.port) as load:
             until(lambda: len(provider.done) == load.callers)
             house.terminate()
@@ -229,8 +249,8 @@ def test_who_is_told_to_leave_answers_whom_it_has(tmp_path: Path) -> None:
         assert not house.faults()
 
 
-def test_a_second_signal_hurries(tmp_path: Path) -> None:
-    with housed(tmp_path, takes_s=20.0) as (house, provider), Load(house.port, callers=2) as load:
+def test_a_second_signal_hurries(housed: Housed) -> None:
+    with housed(1, 1, takes_s=20.0) as (house, provider), Load(house.port, callers=2) as load:
         until(lambda: len(provider.done) == 2)
         load._stop.set()
         house.terminate()
@@ -241,8 +261,8 @@ def test_a_second_signal_hurries(tmp_path: Path) -> None:
         assert {heard.executed for heard in load.heard} == {"unknown"}
 
 
-def test_nobody_serves_on_when_who_was_over_them_is_killed(tmp_path: Path) -> None:
-    with housed(tmp_path, takes_s=0.5) as (house, provider):
+def test_nobody_serves_on_when_who_was_over_them_is_killed(tmp_path: Path, housed: Housed) -> None:
+    with housed(2, 1, takes_s=0.5) as (house, provider):
         with Load(house.port, callers=3) as load:
             until(lambda: len(provider.done) == 3)
             load._stop.set()

@@ -64,6 +64,17 @@ def test_for_people_it_is_a_sentence(pipe: tuple[int, int], monkeypatch: pytest.
     assert third[8:] == " Draining. open_calls=3"
 
 
+def test_who_writes_on_a_descriptor_of_several_says_so(pipe: tuple[int, int]) -> None:
+    log = Log(pipe[1], human=False)
+    log.who = {"role": "gateway", "pid": 7}
+    log.event("drain", "Draining.", open_calls=3, pid=8)
+    log.call("ab", "m.x", "", OK, 1.5)
+    log.close()
+    event, call = lines(pipe[0])
+    assert (event["role"], event["pid"], event["open_calls"]) == ("gateway", 8, 3)
+    assert "role" not in call
+
+
 def test_colours_are_for_terminals(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     log = Log(pipe[1], human=True)

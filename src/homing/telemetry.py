@@ -43,11 +43,15 @@ class CallLine(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Log:
-    """Structured lines on one file descriptor: JSON, or for people if it is a terminal."""
+    """Structured lines on one file descriptor: JSON, or for people if it is a terminal.
+
+    `who` are fields that all events have, for lines of several processes on one descriptor. Calls, which have their id, do without.
+    """
 
     def __init__(self, fd: int = 2, *, human: bool | None = None) -> None:
         self.human = os.isatty(fd) if human is None else human
         self.dropped = 0
+        self.who: dict[str, object] = {}
         self._color = self.human and "NO_COLOR" not in os.environ
         self._fd = fd
         self._encode = msgspec.json.Encoder().encode
@@ -97,6 +101,7 @@ class Log:
 
     def event(self, event: str, message: str, *, level: str = "info", **fields: object) -> None:
         """Anything else that operators should know."""
+        fields = {**self.who, **fields}
         if self.human:
             rest = " ".join(f"{name}={value}" for name, value in fields.items())
             mark = {"warning": "\x1b[33m", "error": "\x1b[31m"}.get(level, "") if self._color else ""

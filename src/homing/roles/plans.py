@@ -1,5 +1,6 @@
 """The four processes there are: `serve`, which is all in one, and gateway, broker and worker by themselves. What each is, and says."""
 
+import os
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -101,6 +102,8 @@ def _listen_curve(config: Config) -> CurveServer | None:
 
 async def run_plan(config: Config, methods: Mapping[str, Method], plan: Plan, log: Log) -> None:
     """Run a process until it is told to leave, on a loop that runs already. Raises OSError if an address cannot be had."""
+    if plan.parent_fd is not None:
+        log.who = {"role": plan.name.removeprefix("homing "), "pid": os.getpid()}
     process = Process(config, methods, plan, log=log)
     process.heed_signals()
     await process.start()
