@@ -163,6 +163,7 @@ class Neighbours:
         self._due: Deadlines[Life] = Deadlines()
         self._unseen: dict[tuple[Life, bytes], _Unseen] = {}  # by life and call_id; the first to be said again stands first
         self._draining = False
+        self._ending = False
         self._on_event: dict[type, Callable[..., list[Action]]] = {
             Heard: self._heard,
             Told: self._told,
@@ -232,7 +233,7 @@ class Neighbours:
             why = "not ready"
         elif command.service.startswith(majordomo.MANAGEMENT) or not self._may_serve(event.user, command.service):
             why = "forbidden"
-        elif self._draining or len(self._of) >= self._workers_max:
+        elif self._ending or len(self._of) >= self._workers_max:
             why = "full"
         if why or type(command) is not Offered:
             self.counts[why] += 1
@@ -240,7 +241,9 @@ class Neighbours:
         neighbour = _Neighbour(event.peer, self._lives(), dialect, command.service, now)
         self._at[event.peer] = self._of[neighbour.life] = neighbour
         self._due.set(neighbour.life, neighbour.due_at())
-        return [Enter(neighbour.life, event.user), Tell(neighbour.life, Ready(neighbour.life, {command.service: 1}, 0))]
+        # Those that are sent away come back at once, with a new socket: while this broker drains they are better off waiting here.
+        services = {} if self._draining else {command.service: 1}
+        return [Enter(neighbour.life, event.user), Tell(neighbour.life, Ready(neighbour.life, services, 0))]
 
     def _replied(self, neighbour: _Neighbour, reply: Replied, now: float) -> list[Action]:
         held = neighbour.held
@@ -448,7 +451,7 @@ class Neighbours:
         return actions
 
     def _drain_timed_out(self, event: DrainTimedOut, now: float) -> list[Action]:
-        self._draining = True
+        self._draining = self._ending = True
         actions: list[Action] = []
         for neighbour in list(self._of.values()):
             actions += self._dismiss(neighbour, now)
