@@ -1,4 +1,4 @@
-"""One that dials: brokers that come, go, come back, and are not there at all."""
+"""`zmq_dealer`: one that dials; brokers that come, go, come back, and are not there at all."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""When what was said leaves, as how many messages, and what becomes of it when nobody reads."""
+"""`zmq_desk`: when what was said leaves, as how many messages, and what becomes of it when nobody reads."""
 
 import asyncio
 import resource
