@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from homing import Client, NotExecuted
+from homing.engines.zmq_curve import new_keys
 from tests.roles.calling import gone
 from tests.serving import Reply
 from tests.trio import Role, Trio, until
@@ -146,6 +148,7 @@ def test_a_function_that_holds_the_gil_stops_neither_heartbeats_nor_other_calls(
         assert house.call("reports.build", {"year": number}).result == {"year": number}
     assert not held.done
     assert isinstance(held.reply().result, int)
+    assert worker.said("broker", "Lost") is None
     assert worker.faults() == gateway.faults() == []
 
 
@@ -242,6 +245,41 @@ def test_a_program_may_run_its_own_worker(house: House) -> None:
         program.kill()
     assert program.returncode == 0, log
     assert said.decode().splitlines()[-1] == f"left {program.pid}"
+
+
+def test_a_client_of_the_broker_calls_it_without_a_gateway_and_is_validated_by_the_worker(house: House) -> None:
+    house.broker()
+    house.reports()
+    with Client(house.endpoint, timeout=30) as homing:
+        assert homing.call("reports.square", {"n": 7}) == 49
+        with pytest.raises(NotExecuted) as caught:
+            homing.call("reports.square", {"n": "7"})
+    assert (caught.value.reason, caught.value.executed) == ("invalid_params", "no")
+
+
+def test_with_keys_it_serves_what_its_key_may_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "reports.py").write_text(REPORTS)
+    keys = {name: new_keys() for name in ("broker", "reports", "stranger", "caller")}
+    for name, (public, secret) in keys.items():
+        path = tmp_path / f"{name}.key"
+        path.write_text(f'public_key = "{public}"\nsecret_key = "{secret}"\n')
+        path.chmod(0o600)
+    peers = "".join(
+        f'[peers.{name}]\npublic_key = "{keys[name][0]}"\n{may}\n'
+        for name, may in (("reports", 'serve = ["reports"]'), ("stranger", 'serve = ["acme"]'), ("caller", 'call = ["*"]'))
+    )
+    with Trio(tmp_path, '[broker]\nlisten = "{broker}"\ncurve = { key = "broker.key" }\n' + peers) as house:
+        house.broker()
+        for name in ("stranger", "reports"):
+            path = tmp_path / f"{name}.toml"
+            path.write_text(f'[worker]\ncurve = {{ key = "{name}.key", broker = "{keys["broker"][0]}" }}\n')
+        with Client(house.endpoint, curve=tmp_path / "caller.key", broker_key=keys["broker"][0], timeout=30) as homing:
+            house.worker("reports:worker", "--broker", house.endpoint, "--config", "stranger.toml")
+            with pytest.raises(NotExecuted) as caught:
+                homing.call("reports.square", {"n": 7}, timeout=20)
+            assert caught.value.reason == "no_worker"
+            house.worker("reports:worker", "--broker", house.endpoint, "--config", "reports.toml")
+            assert homing.call("reports.square", {"n": 7}) == 49
 
 
 def test_serve_with_an_open_broker_takes_python_workers_too(house: House) -> None:

@@ -143,6 +143,16 @@ class Owner:
         """How many calls have not settled, those included for which nobody waits."""
         return len(self._open)
 
+    @property
+    def offers(self) -> tuple[MethodOffer, ...]:
+        """The methods that workers offer, as far as brokers have told."""
+        return tuple(self._offers.values())
+
+    @property
+    def reached(self) -> bool:
+        """Whether a broker is there."""
+        return bool(self._brokers)
+
     def ask(self, asked: Asked, done: Callable[[Answer], None]) -> bytes:
         """Take a call in; `done` is called once, with its answer. Returns the call's id."""
         call_id = self._machine.life[:GATEWAY_BYTES] + os.urandom(8)
