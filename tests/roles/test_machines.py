@@ -4,6 +4,7 @@ from pathlib import Path
 
 from homing import config
 from homing.config import Config, Reading
+from homing.core.messages import MethodOffer
 from homing.roles import machines
 
 HOUSE = """
@@ -53,6 +54,20 @@ def test_a_worker_serves_what_providers_are_asked_for(tmp_path: Path) -> None:
     assert machines.credits_of(read, asked) == {"acme": 64, "slow": 64, "beta": 1}
     assert machines.credits_of(read, asked, 50) == {"acme": 50, "slow": 50, "beta": 1}
     assert sorted(machines.asked_methods(reading.methods, ["slow", "beta"])) == ["acme.b", "beta.a"]
+
+
+def test_a_worker_says_what_its_methods_are(tmp_path: Path) -> None:
+    (tmp_path / "homing.toml").write_text(
+        HOUSE + '[methods."acme.c"]\nprovider = "acme"\nrequest = "POST /c"\neffect = "safe"\ndeadline = "7s"\nsummary = "C."\n'
+        'positional = ["x"]\nparams.properties.x.type = "integer"\n'
+    )
+    reading = config.read(tmp_path / "homing.toml")
+    asked = machines.asked_methods(reading.methods)
+    offers = {offer.name: offer for offer in machines.offers_of(asked)}
+    assert sorted(offers) == ["acme.a", "acme.b", "acme.c", "beta.a"]
+    assert offers["acme.b"] == MethodOffer("acme.b", "slow")
+    assert offers["acme.c"] == MethodOffer("acme.c", "acme", "safe", 7000, "C.", positional=("x",))
+    assert set(machines.worker_of(config.usable(reading), asked, heartbeat_s=1.0)._offers) == set(offers.values())
 
 
 def test_one_process_bears_every_limit_alone(tmp_path: Path) -> None:

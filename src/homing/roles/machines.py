@@ -11,7 +11,7 @@ from homing.core.broker import Broker, BrokerLimits
 from homing.core.calls import Calls
 from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.limits import BreakerPolicy, Rate
-from homing.core.messages import LIFE_BYTES
+from homing.core.messages import LIFE_BYTES, MethodOffer
 from homing.core.methods import Method
 from homing.core.permits import ANYTHING, Permit
 from homing.core.worker import Worker
@@ -69,6 +69,22 @@ def worker_of(config: Config, methods: Mapping[str, Method], *, heartbeat_s: flo
         heartbeat_s=heartbeat_s,
         outcomes_held_bytes_max=config.worker.outcomes_held_bytes_max,
         frame_bytes_max=config.broker.frame_bytes_max,
+        offers=offers_of(methods),
+    )
+
+
+def offers_of(methods: Mapping[str, Method]) -> tuple[MethodOffer, ...]:
+    """What a worker says of methods that are in its configuration. Who calls them knows their schemas, or leaves params to the worker."""
+    return tuple(
+        MethodOffer(
+            name=name,
+            service=method.service,
+            effect=method.effect,
+            timeout_ms=round((method.deadline_s or 0.0) * 1000),
+            summary=method.summary,
+            positional=method.positional,
+        )
+        for name, method in methods.items()
     )
 
 
