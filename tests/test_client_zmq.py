@@ -218,7 +218,7 @@ def test_an_error_arrives_with_all_it_says(kind: str) -> None:
         status=500,
         body=b'{"message":"oops"}',
     )
-    with joined(kind, {"acme.charge": said}) as (client, _):
+    with joined(kind, {"acme.charge": said}, offers=()) as (client, _):
         caught = client.error("acme.charge", idempotency_key="order-17", effect="keyed", timeout=5)
         other = client.error("acme.charge", **ONCE)
     assert isinstance(caught, OutcomeUnknown)
