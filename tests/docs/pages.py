@@ -3,7 +3,9 @@
 The words after a block's language say what a test does with it, and are shown to no reader:
 
     sh                    run with bash, in the page's folder; `exit=1` expects that code, `background=NAME wait=PORT` goes on
-                          running until another one of this name is started, `make` only asks make whether it knows the targets
+                          running until another one of this name is started, `wait=PORT` alone waits for who was started with &,
+                          `until=NAME:WORD` also until the one of that name has said it, `make` only asks make whether it
+                          knows the targets
     python, js            run; with `file=NAME` written to the page's folder instead
     toml                  read without mistakes; with `file=NAME` written as well, with `from=PATH` a part of that file
     json, text … output   what the block before it printed; a line of … stands for any lines

@@ -18,6 +18,7 @@ import homing
 from homing import config
 from homing.core import messages
 from homing.edges import http_chunks, http_connection, http_head, rpc
+from homing.engines.zmq_curve import new_keys
 from homing.errors import ROWS
 from homing.sim.invariants import RULES
 from homing.telemetry import CallLine, Metrics
@@ -84,7 +85,7 @@ def test_prose_fits_on_a_line(page: Path) -> None:
 @pytest.mark.parametrize("block", all_blocks(), ids=str)
 def test_a_block_is_of_a_kind_that_is_tested(block: Block) -> None:
     assert block.language in LANGUAGES
-    assert set(block.words) <= {"output", "file", "from", "exit", "background", "wait", "make"}
+    assert set(block.words) <= {"output", "file", "from", "exit", "background", "wait", "until", "make"}
 
 
 def completed(text: str) -> str:
@@ -101,9 +102,17 @@ def completed(text: str) -> str:
     "block", [each for each in all_blocks() if each.language == "toml" and "from" not in each.words], ids=str
 )
 def test_configurations_have_no_mistakes(block: Block, tmp_path: Path) -> None:
-    text = block.text if "file" in block.words else completed(block.text)
+    text = block.text if block.words.get("file", "").endswith("homing.toml") else completed(block.text)
     for path in re.findall(r'"(certs/[^"]+)"', text):
         text = text.replace(path, "")  # made on the page; the walk reads them
+    for name in re.findall(r'curve = \{ key = "([^"]+)"', text):
+        public, secret = new_keys()  # made on the page
+        (tmp_path / name).write_text(f'public_key = "{public}"\nsecret_key = "{secret}"\n', encoding="utf-8")
+        (tmp_path / name).chmod(0o600)
+    for name in re.findall(r'"file:([a-z.]+)"', text):
+        (tmp_path / name).write_text("secret", encoding="utf-8")
+    for other in blocks_of(block.page) if "include" in text else []:
+        (tmp_path / Path(other.words.get("file", "unnamed")).name).write_text(other.text, encoding="utf-8")
     (tmp_path / "homing.toml").write_text(text, encoding="utf-8")
     environ = dict.fromkeys(re.findall(r"env:(\w+)", text), "sha256:" + "0" * 64)
     found = config.read(tmp_path / "homing.toml", environ=environ)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS, ROOT, Block, blocks_of, name_of, pages
+from tests.docs.terminal import Terminal
 from tests.docs.walk import BIN, Walk, differs
 
 
@@ -23,6 +24,8 @@ class Way:
     environ: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ("bash", "curl")
     before: str = ""  # what the reader has done already
+    terminal: bool = False  # one shell for the whole page
+    replaced: tuple[tuple[str, str], ...] = ()  # of addresses that only the page has
 
 
 BEFORE_OPERATING = """
@@ -30,9 +33,73 @@ homing call demo.echo '{"text": "hello"}'
 homing call demo.lost '{"account": "a1", "amount": 1200}' || true
 echo '{"event":"call","method":"demo.lost","reason":"connection_lost","executed":"unknown"}' > homing.log
 """
+# Answers what it was sent, a second later if that was sent to /slow; what it was asked for is in provider.log.
+PROVIDER = r"""
+cat > provider.py <<'END'
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Provider(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        print(self.path + "\n", end="", flush=True)  # in one piece, for others print too
+        time.sleep(self.path == "/slow")
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+ThreadingHTTPServer(("127.0.0.1", 9000), Provider).serve_forever()
+END
+listens() { until (exec 3<> /dev/tcp/127.0.0.1/$1) 2> /dev/null; do sleep 0.05; done; }
+python3 provider.py > provider.log 2>&1 &
+listens 9000
+"""
+THREE = (
+    PROVIDER
+    + r"""
+cat > homing.toml <<'END'
+[gateway]
+anonymous = ["bin.*"]
+brokers = ["tcp://127.0.0.1:8372"]
+[admin]
+listen = "127.0.0.1:8371"
+[broker]
+listen = "tcp://127.0.0.1:8372"
+[worker]
+brokers = ["tcp://127.0.0.1:8372"]
+[providers.bin]
+base_url = "http://127.0.0.1:9000"
+in_flight_max = 8
+[methods."bin.slow"]
+provider = "bin"
+request = "POST /slow"
+END
+homing broker 2> broker.log &
+broker=$!
+homing worker 2> worker.log &
+worker=$!
+homing gateway 2> gateway.log &
+gateway=$!
+listens 8370
+"""
+)
 WAYS: dict[str, Way] = {
     "README.md": Way(demo=True),
     "docs/tutorial/first-provider.md": Way(needs=("bash", "curl", "grep", "wc")),
+    "docs/tutorial/three-processes.md": Way(terminal=True, needs=("bash", "grep")),
+    "docs/how-to/curve.md": Way(terminal=True, needs=("bash", "grep"), replaced=(("broker.internal.example", "127.0.0.1"),)),
+    "docs/how-to/firewall.md": Way(
+        terminal=True, needs=("bash", "grep"), replaced=(("homing.example", "127.0.0.1"),), before=PROVIDER
+    ),
+    "docs/how-to/several-brokers.md": Way(terminal=True, needs=("bash", "grep"), before=PROVIDER),
+    "docs/how-to/rolling-upgrade.md": Way(terminal=True, needs=("bash", "grep", "seq"), before=THREE),
     "docs/how-to/payments-api.md": Way(example="payments"),
     "docs/how-to/chat-completion.md": Way(example="chat"),
     "docs/how-to/xml-bureau.md": Way(example="bureau", needs=("bash", "openssl")),
@@ -79,8 +146,8 @@ def test_the_page_can_be_walked(page: Path, tmp_path: Path, httpbin: str, needs:
         needs(program)
     folder = tmp_path / "walk"
     folder.mkdir()
-    with Walk(folder, dict(way.environ)) as walk:
-        walk.replaced["https://httpbin.org"] = httpbin
+    with (Terminal if way.terminal else Walk)(folder, dict(way.environ)) as walk:
+        walk.replaced = {"https://httpbin.org": httpbin, **dict(way.replaced)}
         if way.example:
             walk.example(way.example)
         if way.demo:

@@ -17,7 +17,7 @@ from typing import Self
 from tests.docs.pages import ROOT, Block
 
 BIN = Path(sys.executable).parent
-PORTS = (8370, 8371, 8372, 8373, 9000)  # that the documentation names; each walk has others in their places
+PORTS = (8370, 8371, 8372, 8373, 8382, 9000)  # that the documentation names; each walk has others in their places
 READY_S = 20.0
 RUN_S = 40.0
 
@@ -36,6 +36,8 @@ VOLATILE = (
     (r"\b127\.0\.0\.1:\d{5}\b", "127.0.0.1:PORT"),
     (r"\s+$", ""),
 )
+
+_PUBLIC_KEY = re.compile(r'(?m)^public_key = "([^"]{40})"$')
 
 
 def normal(text: str) -> str:
@@ -124,6 +126,7 @@ class Walk:
     def do(self, block: Block) -> None:
         """One block. Raises AssertionError with the block's place."""
         if "output" in block.words:
+            self.learn(block.text)
             wrong = differs(self.there(self.printed), block.text, as_json=block.language == "json")
             assert wrong is None, f"{block}\n{wrong}"
         elif "file" in block.words:
@@ -132,6 +135,11 @@ class Walk:
             self.shell(block)
         elif block.language in ("python", "js"):
             self.program(block)
+
+    def learn(self, said: str) -> None:
+        """Public keys that were made just now stand for those of the page, from here on."""
+        pairs = zip(_PUBLIC_KEY.findall(said), _PUBLIC_KEY.findall(self.printed), strict=False)
+        self.replaced |= dict(pairs)
 
     def write(self, name: str, text: str) -> None:
         """A file of the page. Configurations get an admin listener of this walk's own, unless they name one."""
@@ -146,6 +154,8 @@ class Walk:
         script = self.here(block.text)
         if name := block.words.get("background"):
             self.start(name, script, int(block.words["wait"]))
+            if "until" in block.words:
+                self.until_said(*block.words["until"].split(":"))
             return
         before = f"source {self.state}\n" if self.state.exists() else ""
         after = f"\n{{ export -p; printf 'cd %q\\n' \"$PWD\"; }} > {self.state}\n"
@@ -176,7 +186,7 @@ class Walk:
         if name in self.running:
             self.stop(name)
         before = f"source {self.state}\n" if self.state.exists() else ""
-        log = self.folder.parent / f"{self.folder.name}.{name}.log"
+        log = self.log_of(name)
         with log.open("ab") as file:
             self.running[name] = subprocess.Popen(
                 ["bash", "-euc", f"{before}exec {script}"], cwd=self.folder, env=self.environ, stdout=file, stderr=file
@@ -188,6 +198,17 @@ class Walk:
                     return
             assert self.running[name].poll() is None, f"{script} ended:\n{log.read_text()}"
             assert time.monotonic() < until, f"{script} does not listen:\n{log.read_text()}"
+            time.sleep(0.02)
+
+    def log_of(self, name: str) -> Path:
+        """What one in the background has said."""
+        return self.folder.parent / f"{self.folder.name}.{name}.log"
+
+    def until_said(self, name: str, words: str) -> None:
+        """Wait until one in the background has said something."""
+        until = time.monotonic() + READY_S
+        while words not in self.log_of(name).read_text():
+            assert time.monotonic() < until, f"{name} does not say {words}:\n{self.log_of(name).read_text()}"
             time.sleep(0.02)
 
     def stop(self, name: str) -> None:
