@@ -345,7 +345,7 @@ def test_wrong_utf8_is_wrong_and_no_fault() -> None:
         (msgspec.Raw(b'{"as": "it is"}'), b'{"as": "it is"}'),
         (2**70, b"1180591620717411303424"),
     ],
-    ids=str,
+    ids=lambda value: value.decode() if isinstance(value, bytes) else type(value).__name__,
 )
 def test_a_result_is_json(result: object, text: bytes) -> None:
     assert result_text(result) == text
