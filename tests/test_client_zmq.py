@@ -536,6 +536,28 @@ def test_closing_between_two_attempts_leaves_the_last_answer() -> None:
         assert answer.reason == "overloaded"
 
 
+def test_closing_an_async_client_between_two_attempts_leaves_the_last_answer() -> None:
+    async def main() -> None:
+        client = AsyncClient(host.url, retries=1000)
+        assert isinstance(client._link, AsyncBrokerLink)
+        asked = asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            asked.set()
+            await asyncio.sleep(seconds)
+
+        client._link.sleep = sleep  # type: ignore[method-assign]
+        calling = asyncio.create_task(client.call("acme.charge", timeout=30, **ONCE))
+        await asked.wait()
+        await client.close()
+        with pytest.raises(NotExecuted) as caught:
+            await calling
+        assert caught.value.reason == "overloaded"
+
+    with Host(served=False, limits=BrokerLimits(queue_length_max=0, no_worker_after_s=30)) as host:
+        asyncio.run(main())
+
+
 # --- threads, forks, loops --------------------------------------------------------------------------------------------
 
 
@@ -623,6 +645,18 @@ def test_a_client_may_move_to_another_loop() -> None:
         assert asyncio.run(client.call("acme.charge", timeout=20)) == "done"
         assert asyncio.run(client.call("acme.charge", timeout=20)) == "done"
         asyncio.run(client.close())
+
+
+def test_an_async_client_is_not_shared_by_two_loops_at_once() -> None:
+    async def main() -> None:
+        async with AsyncClient(host.url) as client:
+            assert await client.call("acme.charge") == "done"
+            with pytest.raises(RuntimeError, match="belongs to another event loop"):
+                await asyncio.to_thread(lambda: asyncio.run(client.call("acme.charge")))
+            assert await client.call("acme.charge") == "done"
+
+    with Host({"acme.charge": ok()}) as host:
+        asyncio.run(main())
 
 
 def test_ctrl_c_while_the_thread_begins_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
