@@ -12,7 +12,7 @@ from homing.core.machine import Expel
 from homing.core.messages import Cancel, Claim, Disconnect, Grant
 from homing.engines.zmq import Zmq
 from tests.core.people import ONE, A
-from tests.engines.zmq_people import HERE, Party, couple, met, party
+from tests.engines.zmq_people import ANYWHERE, HERE, Party, couple, met, party
 from tests.loops import on_both_loops, run, until
 
 
@@ -193,3 +193,41 @@ async def test_a_broker_on_a_path_is_restarted_too(tmp_path: Path) -> None:
         second.bind(endpoint)
         await until(lambda: worker.found == [there, there])
         await met(second, worker, there)
+
+
+def listening(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    """A broker of somebody else's, bound as soon as the address is free, with nobody's loop turning meanwhile."""
+    broker = context.socket(zmq.ROUTER)
+    broker.setsockopt(zmq.LINGER, 0)
+    while True:
+        try:
+            broker.bind(endpoint)
+        except zmq.ZMQError:
+            continue
+        return broker
+
+
+def test_a_broker_that_is_back_before_it_was_missed_is_lost_and_found() -> None:
+    """The loop stood still while it restarted: both ends of the story are told at once, in their order."""
+
+    async def main() -> None:
+        async with party() as worker:
+            with zmq.Context() as context:
+                first = listening(context, ANYWHERE)
+                endpoint = first.getsockopt_string(zmq.LAST_ENDPOINT)
+                there = worker.dial(endpoint)
+                await until(lambda: worker.found)
+                first.close()
+                with listening(context, endpoint) as second:
+                    monitor = second.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+                    assert monitor.poll(10_000), "libzmq's own thread dials again"
+                    await until(lambda: len(worker.found) == 2)
+                    assert [type(event).__name__ for event in worker.ears.heard] == ["PeerFound", "PeerLost", "PeerFound"]
+                    worker.say(there, Cancel(A))
+                    await until(lambda: second.poll(0))
+                    assert second.recv_multipart()[1:] == codec.encode([Cancel(A)])
+                    second.disable_monitor()
+                    monitor.close()
+                    assert worker.lost == [there]
+
+    run(main())

@@ -3,11 +3,13 @@
 import asyncio
 import resource
 
+import zmq
+
 from homing.core import codec
 from homing.core.messages import Cancel, Claim, Disconnect
 from homing.engines.zmq_outbox import HELD_BYTES_MAX
 from tests.core.people import ONE, A, request
-from tests.engines.zmq_people import couple, hear_raw, met, party, raw, say_raw
+from tests.engines.zmq_people import ANYWHERE, HERE, couple, hear_raw, met, party, raw, say_raw
 from tests.loops import on_both_loops, run, until
 
 
@@ -90,6 +92,47 @@ def test_a_peer_that_never_reads_costs_a_bounded_memory_and_nobody_else_feels_it
     run(main())
 
 
+def test_frames_of_another_protocol_are_bounded_too() -> None:
+    async def main() -> None:
+        async with party() as broker:
+            with raw(broker.bind(), RCVHWM=1, RCVBUF=4096) as deaf:
+                say_raw(deaf, Disconnect())
+                await until(lambda: broker.found)
+                frames = [b"", b"MDPC01", b"echo", b"x" * 50_000]
+                await until(lambda: not broker.engine.send_frames(HERE, broker.found[0], frames))
+                assert broker.engine.counts == {"full": 1}
+                assert broker.engine.held_bytes <= HELD_BYTES_MAX
+            await until(lambda: broker.lost)
+            assert not broker.engine.send_frames(HERE, broker.found[0], frames)
+            assert broker.engine.counts == {"full": 1, "unreachable": 1}
+
+    run(main())
+
+
+def test_a_broker_that_reads_again_gets_what_waited() -> None:
+    async def main() -> None:
+        async with party() as worker:
+            with zmq.Context() as context, context.socket(zmq.ROUTER) as slow:
+                for option, value in ((zmq.LINGER, 0), (zmq.RCVHWM, 1), (zmq.RCVBUF, 4096)):
+                    slow.setsockopt(option, value)
+                slow.bind(ANYWHERE)
+                there = worker.dial(slow.getsockopt_string(zmq.LAST_ENDPOINT))
+                await until(lambda: worker.found)
+                body = b"x" * 50_000
+                count = 0
+                while not worker.engine._desk._blocked:
+                    worker.say(there, request(A, body=body))
+                    count += 1
+                    await asyncio.sleep(0)
+                heard = 0
+                while heard < count:
+                    await until(lambda: slow.poll(0))
+                    heard += len(codec.decode(slow.recv_multipart()[1:]))
+                assert not worker.engine.counts
+
+    run(main())
+
+
 def test_a_peer_that_reads_again_gets_what_waited() -> None:
     async def main() -> None:
         async with party() as broker:
@@ -98,7 +141,7 @@ def test_a_peer_that_reads_again_gets_what_waited() -> None:
                 await until(lambda: broker.found)
                 body = b"x" * 50_000
                 count = 0
-                while not broker.engine._desk.waits() or count < 1500:
+                while not broker.engine._desk._blocked:
                     broker.say(broker.found[0], request(A, body=body))
                     count += 1
                     await asyncio.sleep(0)

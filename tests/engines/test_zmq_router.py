@@ -315,3 +315,21 @@ def test_a_connection_that_never_says_who_it_is_ends(monkeypatch: pytest.MonkeyP
             writer.close()
 
     run(main())
+
+
+@on_both_loops
+async def test_a_word_to_one_who_is_gone_tells_that_it_is_gone() -> None:
+    """Before the monitor does: the loop does not turn in between."""
+    neighbour = Neighbour()
+    async with party() as broker:
+        endpoint = broker.bind(foreign=neighbour)
+        with raw(endpoint) as peer:
+            say_raw(peer, Disconnect())
+            peer.send_multipart([b"", b"MDPW01", b"\x04"])
+            await until(lambda: broker.heard and neighbour.heard)
+        while not broker.lost:
+            broker.say(broker.found[0], Cancel(A))
+            broker.engine._desk.flush()
+        assert broker.lost == broker.found == neighbour.gone
+        await asyncio.sleep(2 * zmq_socket.LAST_WORDS_S)  # and when the monitor tells, nobody is told again
+        assert len(broker.lost) == len(neighbour.gone) == 1

@@ -62,14 +62,14 @@ class Dealer:
         """Send what waits for the broker, without waiting. False: there is no room, come again."""
         outbox, send = outlet.outbox, self.reader.send
         while (frames := outbox.first()) is not None:
-            last = len(frames) - 1
-            for index, frame in enumerate(frames):
-                try:
-                    send(frame, DONTWAIT if index == last else MORE)
-                except zmq.Again:
-                    if not index:
-                        return False
-                    # The connection ended within the message. libzmq drops its rest, and waits for the last frame to do so.
+            try:
+                send(frames[0], MORE)
+            except zmq.Again:
+                return False
+            # There is room for a message or there is not: from here on none of its frames has to wait.
+            for frame in frames[1:-1]:
+                send(frame, MORE)
+            send(frames[-1], DONTWAIT)
             outbox.left()
         return True
 
