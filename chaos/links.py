@@ -7,6 +7,11 @@ import struct
 from typing import Literal, TypeAlias
 
 Way: TypeAlias = Literal["up", "down"]  # towards the broker, and back
+How: TypeAlias = Literal[
+    "cut",  # every connection is reset, and new ones are taken
+    "stall",  # nothing passes until it is mended, and nobody is told: no FIN, no reset
+    "deaden",  # this connection passes nothing ever again, and neither end is told; new ones are taken
+]
 
 RESET_AFTER_S = 0.02  # a reset overtakes what the kernel has not sent yet
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
@@ -22,6 +27,7 @@ class Link:
         self.broker_port = broker_port
         self.stalled = False
         self.left: dict[Way, int] = {}
+        self.how: How = "cut"  # what happens where nothing is left
         self.joins: set[Join] = set()
         self._server: asyncio.Server | None = None
 
@@ -43,6 +49,11 @@ class Link:
 
     def cut_after(self, way: Way, count: int) -> None:
         """Let so many more bytes through in that direction, and not one more."""
+        self.end_after("cut", way, count)
+
+    def end_after(self, how: How, way: Way, count: int) -> None:
+        """The same, and then something else than a cut."""
+        self.how = how
         self.left[way] = count
 
     def stall(self) -> None:
@@ -50,7 +61,7 @@ class Link:
         self.stalled = True
 
     def mend(self) -> None:
-        """All passes again."""
+        """All passes again, but over connections that are dead."""
         self.left.clear()
         self.stalled = False
         for join in list(self.joins):
@@ -64,6 +75,7 @@ class Join(asyncio.Protocol):
         self.link = link
         self.near: asyncio.Transport | None = None
         self.far: asyncio.Transport | None = None
+        self.dead = False
         self._waiting: list[tuple[Way, bytes]] = []  # what came while the cable was stalled, or the far end not there yet
         self._dialling: asyncio.Future[None] | None = None
 
@@ -77,20 +89,27 @@ class Join(asyncio.Protocol):
         self.passes("up", data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.reset()
+        self.ended()
 
     def passes(self, way: Way, data: bytes) -> None:
         """Bytes of one direction: on, or not, or as many of them as may."""
         to = self.far if way == "up" else self.near
-        if self.link.stalled or to is None:
+        if self.link.stalled or self.dead or to is None:
             self._waiting.append((way, data))
             return
         left = self.link.left.get(way)
-        if left is not None:
-            self.link.left[way] = left - len(data)
-            data = data[: max(0, left)]
-            if self.link.left[way] < 0:
+        if left is not None and left < len(data):
+            data, rest = data[: max(0, left)], data[max(0, left) :]
+            if self.link.how == "cut":
+                self.link.left[way] = 0
                 asyncio.get_running_loop().call_later(RESET_AFTER_S, self._cut)
+            else:
+                self._waiting.append((way, rest))
+                self.link.stalled = self.link.how == "stall"
+                self.dead = self.link.how == "deaden"
+                self.link.left.clear()
+        elif left is not None:
+            self.link.left[way] = left - len(data)
         if data:
             to.write(data)
 
@@ -99,6 +118,12 @@ class Join(asyncio.Protocol):
         waiting, self._waiting = self._waiting, []
         for way, data in waiting:
             self.passes(way, data)
+
+    def ended(self) -> None:
+        """One end is gone: so is the other, but where nothing passes, the news does not either."""
+        ends = [end for end in (self.near, self.far) if end is not None]
+        if not self.dead or all(end.is_closing() for end in ends):
+            self.reset()
 
     def reset(self) -> None:
         """Both ends at once."""
@@ -139,4 +164,4 @@ class _Far(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         with contextlib.suppress(RuntimeError):  # the loop may be closed already
-            self._join.reset()
+            self._join.ended()

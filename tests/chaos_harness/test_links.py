@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chaos.links import Link
-from tests.loops import run
+from tests.loops import run, until
 
 
 class Echo(asyncio.Protocol):
@@ -81,6 +81,52 @@ def test_a_stalled_cable_says_nothing_and_loses_nothing() -> None:
         assert await waiting == b"LATER"
         writer.transport.abort()
         await link.close()
+        server.close()
+        await asyncio.sleep(0.01)  # what was aborted is closed by then
+
+    run(main())
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 9])
+def test_a_stall_at_a_byte_lets_just_so_many_through_and_the_rest_later(count: int) -> None:
+    async def main() -> None:
+        link, server, reader, writer = await linked()
+        link.end_after("stall", "down", count)
+        writer.write(b"0123456789")
+        assert await reader.readexactly(count) == b"0123456789"[:count]
+        waiting = asyncio.ensure_future(reader.readexactly(10 - count))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        link.mend()
+        assert await waiting == b"0123456789"[count:]
+        writer.transport.abort()
+        await link.close()
+        server.close()
+        await asyncio.sleep(0.01)  # what was aborted is closed by then
+
+    run(main())
+
+
+def test_a_dead_connection_stays_dead_and_a_new_one_is_taken() -> None:
+    async def main() -> None:
+        link, server, reader, writer = await linked()
+        link.end_after("deaden", "down", 2)
+        writer.write(b"0123456789")
+        assert await reader.readexactly(2) == b"01"
+        other_reader, other = await asyncio.open_connection("127.0.0.1", link.port)
+        other.write(b"again")
+        assert await other_reader.readexactly(5) == b"AGAIN"
+        link.mend()
+        waiting = asyncio.ensure_future(reader.read(100))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert not done
+        other.transport.abort()
+        await until(lambda: len(link.joins) == 1)
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+        assert len(link.joins) == 1, "the far end has heard of it"
+        await link.close()
+        assert not await waiting
         server.close()
         await asyncio.sleep(0.01)  # what was aborted is closed by then
 
