@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import json
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from homing.edges import rpc
 from homing.edges.http import Exchange, Listener, ListenerLimits, tls_context
 from tests.edges.corpus import BAD, GOOD, Case
 from tests.edges.lines import TEXT, Answer, post, read_answers
+from tests.loops import until
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 LARGE = b"x" * (8 << 20)
@@ -430,6 +433,71 @@ def test_a_socket_that_is_bound_already_is_shared_and_outlives_who_stops(loop: s
             assert read_answers(read_all(waiting))[0].body == b"last"
 
 
+def test_a_burst_is_shared_by_all_who_accept(loop: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as shared, contextlib.ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(socket.create_connection(shared.getsockname()))
+        served = stack.enter_context(Served(loop=loop))
+        other = Listener(served._answer, ListenerLimits(), refusal=rpc.refusal)
+
+        async def both() -> tuple[int, int]:
+            for listener in (served.listener, other):
+                await listener.start_on(shared.dup())
+            await until(lambda: served.listener.connections + other.connections == 64)
+            return served.listener.connections, other.connections
+
+        assert served.run(both()) == (32, 32)
+        served.run(other.close(0.05))
+
+
+class Scarce(socket.socket):
+    """A listening socket in a process that has too many descriptors open, for a while."""
+
+    left = 2
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.left:
+            self.left -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+def test_who_has_no_descriptor_left_tries_again(loop: str) -> None:
+    with Served(loop=loop) as served:
+        with socket.create_server(("127.0.0.1", 0)) as opened:
+            scarce = Scarce(fileno=opened.detach())
+        served.port = served.run(served.listener.start_on(scarce))
+        assert ask(served, LAST)[0].body == b"last"
+        assert scarce.left == 0
+
+
+def test_any_other_fault_of_a_socket_is_reported(loop: str) -> None:
+    with Served(loop=loop) as served, socket.socket() as deaf, pytest.raises(OSError, match="Invalid argument"):
+        served.do(served.listener._accept, deaf, None)
+
+
+def test_closing_leaves_nobody_half_taken(loop: str) -> None:
+    with Served(loop=loop) as served, socket.create_server(("127.0.0.1", 0)) as shared:
+
+        async def accept_and_close() -> None:
+            await served.listener.start_on(shared.dup())
+            served.listener._accept(served.listener._shared[0], None)
+            await served.listener.close(0.05)
+
+        with socket.create_connection(shared.getsockname(), timeout=PATIENCE_S) as sock:
+            served.run(accept_and_close())
+            assert read_all(sock) == b""
+
+
+def test_who_leaves_before_it_is_taken_harms_nobody(loop: str) -> None:
+    with Served(loop=loop) as served, socket.create_server(("127.0.0.1", 0)) as shared:
+        for _ in range(20):
+            with socket.create_connection(shared.getsockname()) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        served.port = served.run(served.listener.start_on(shared.dup()))
+        assert ask(served, LAST)[0].body == b"last"
+
+
 def test_a_listener_may_have_a_path(tmp_path: Path, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path has at most some hundred bytes
     with Served(loop=loop) as served, socket.socket(socket.AF_UNIX) as sock:
@@ -703,6 +771,19 @@ def test_who_speaks_no_tls_gets_nowhere(secure: Served) -> None:
         with contextlib.suppress(ConnectionResetError):
             assert b"HTTP" not in read_all(sock)
     assert secure.listener.requests == 0
+
+
+def test_tls_on_a_shared_socket(secure: Served, trusting: ssl.SSLContext) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        secure.port = secure.run(secure.listener.start_on(shared.dup(), tls=secure.tls))
+        with secure.connect() as stranger, secure.connect() as silent:
+            stranger.sendall(b"POST /echo HTTP/1.1\r\n\r\n")
+            read_all(stranger)
+            with wrap(secure, trusting) as sock:
+                sock.sendall(LAST)
+                assert read_answers(read_all(sock))[0].body == b"last"
+            secure.run(secure.listener.close(0.05))
+            read_all(silent)  # it had not even begun
 
 
 def test_old_tls_is_refused(secure: Served, trusting: ssl.SSLContext) -> None:

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Callable
 
 from homing.edges.http_connection import Connection
 from homing.edges.http_exchange import AnsweringConnection, Exchange, Refuse, Shared
@@ -15,6 +15,8 @@ from homing.edges.http_reply import Fields, date_line
 
 __all__ = ["Exchange", "Fields", "Listener", "ListenerLimits", "tls_context"]
 
+ACCEPTED_PER_TURN = 8  # from a socket that others accept from too: whoever wakes first must not take all of a burst
+OUT_OF_DESCRIPTORS_S = 0.1  # until one tries again
 BACKLOG = 2048  # connections the kernel keeps until they are accepted; it has a bound of its own
 ABORT_S = 1.0  # a transport that was aborted says so within a turn of the loop
 SWEEP_S_MAX = 0.5
@@ -49,6 +51,8 @@ class Listener(Shared):
     ) -> None:
         super().__init__(answer, limits, refusal, screen)
         self._servers: list[asyncio.Server] = []
+        self._shared: list[socket.socket] = []
+        self._taking: dict[asyncio.Task[None], socket.socket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._empty: asyncio.Event | None = None
         shortest = min(limits.header_timeout_s, limits.body_timeout_s, limits.idle_timeout_s, limits.write_timeout_s)
@@ -62,15 +66,30 @@ class Listener(Shared):
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Listen, and return the port. Raises OSError if it cannot be bound."""
-        return self._started(await self._server(tls)(host, port))
+        self.loop = asyncio.get_running_loop()
+        server = await self.loop.create_server(
+            lambda: Connection(self, secure=tls is not None),
+            host,
+            port,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=self.limits.header_timeout_s if tls else None,
+            ssl_shutdown_timeout=self.limits.write_timeout_s if tls else None,
+        )
+        return self._started(server)
 
     async def start_on(self, sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> int:
         """Listen on a TCP socket that is bound already, and return its port. The socket is closed with the listener.
 
         Other processes may accept from the same socket. A connection that nobody has accepted is theirs when this one stops.
         """
+        self.loop = asyncio.get_running_loop()
         sock.setblocking(False)
-        return self._started(await self._server(tls)(sock=sock))
+        sock.listen(BACKLOG)
+        self._shared.append(sock)
+        self._watch(sock, tls)
+        self._sweep_if_first()
+        return int(sock.getsockname()[1])
 
     async def start_unix(self, path: str) -> None:
         """Listen on a socket in the file system. Who may connect, the folder it is in says. Raises OSError if it cannot be bound."""
@@ -82,6 +101,10 @@ class Listener(Shared):
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for sock in self._shared:
+            self.loop.remove_reader(sock)
+            sock.close()
+        self._shared.clear()
 
     def part(self) -> None:
         """From now on every answer is its connection's last and says so, that nobody meets one that is just closing."""
@@ -93,6 +116,12 @@ class Listener(Shared):
         """Close in an orderly way: idle connections now, busy ones after their last answer, which says so; the rest is reset."""
         self.stop_accepting()
         self.closing = self.parting = True
+        for taken in self._taking.values():  # a handshake that is under way ends, and says so to nobody
+            with contextlib.suppress(OSError):
+                taken.shutdown(socket.SHUT_RDWR)
+        if self._taking:
+            await asyncio.wait(self._taking, timeout=ABORT_S)
+            await asyncio.sleep(0)  # what was closed is gone a turn later
         for connection in list(self.callers):
             connection.drain()
         if self.callers:
@@ -113,25 +142,55 @@ class Listener(Shared):
         if self._empty is not None and not self.callers:
             self._empty.set()
 
-    def _server(self, tls: ssl.SSLContext | None) -> "partial[Coroutine[object, object, asyncio.Server]]":
-        """`create_server` of this loop, but for where."""
-        self.loop = asyncio.get_running_loop()
-        return partial(
-            self.loop.create_server,
+    def _watch(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+        if sock in self._shared:
+            self.loop.add_reader(sock, self._accept, sock, tls)
+
+    def _accept(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+        for _ in range(ACCEPTED_PER_TURN):
+            try:
+                taken, _ = sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):  # somebody else was quicker, or it is gone
+                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                self.loop.remove_reader(sock)  # it stays readable; others may have room
+                self.loop.call_later(OUT_OF_DESCRIPTORS_S, self._watch, sock, tls)
+                return
+            taking = self.loop.create_task(self._take(taken, tls))
+            self._taking[taking] = taken
+            taking.add_done_callback(self._taken)
+
+    async def _take(self, taken: socket.socket, tls: ssl.SSLContext | None) -> None:
+        taken.setblocking(False)
+        taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self.loop.connect_accepted_socket(
             lambda: Connection(self, secure=tls is not None),
-            backlog=BACKLOG,
+            taken,
             ssl=tls,
             ssl_handshake_timeout=self.limits.header_timeout_s if tls else None,
             ssl_shutdown_timeout=self.limits.write_timeout_s if tls else None,
         )
 
+    def _taken(self, taking: "asyncio.Task[None]") -> None:
+        taken = self._taking.pop(taking)
+        error = None if taking.cancelled() else taking.exception()
+        if taking.cancelled() or error is not None:
+            taken.close()
+        if error is not None and not isinstance(error, OSError):  # OSError: gone already, no TLS, or too slow with it
+            raise error
+
     def _started(self, server: asyncio.Server) -> int:
         """One more server; its port, 0 for one that has a path."""
         self._servers.append(server)
-        if self._timer is None:
-            self._sweep()
+        self._sweep_if_first()
         address = server.sockets[0].getsockname()
         return int(address[1]) if isinstance(address, tuple) else 0
+
+    def _sweep_if_first(self) -> None:
+        if self._timer is None:
+            self._sweep()
 
     def _sweep(self) -> None:
         """The one timer. A deadline is noticed up to one interval late, and never early."""
