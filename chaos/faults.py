@@ -19,7 +19,6 @@ STOP_S = (0.1, 9.0)  # over the 6.5 s after which ZMTP takes a connection for de
 STALL_S = (0.1, 9.0)
 PARTITION_S = (0.1, 15.0)
 HOLD_S = (1.0, 30.0)
-HEEDS_SIGNALS_AFTER_S = 5.0  # who is told to leave while it is still being loaded dies of it, and has nothing to lose
 CLOCKS_S = (-86400 * 400, -3600, -5, 0, 5, 3600, 86400 * 400)
 
 
@@ -79,13 +78,11 @@ class Faults:
         self._running.discard(running)
         running.result()
 
-    def _anybody(self, age_s: float = 0.0) -> Process | None:
-        """Who has run for so long, and is not somebody else's victim already."""
-        since = time.monotonic() - age_s
-        processes = self._stage.processes
-        fit = [
-            each for each in processes if each.running and each.wanted and each.stopped_at is None and each.started_at <= since
-        ]
+    def _anybody(self, *, ready: bool = False) -> Process | None:
+        """Who runs, and is not somebody else's victim already."""
+        fit = [process for process in self._stage.processes if process.running and process.wanted and process.stopped_at is None]
+        if ready:
+            fit = [process for process in fit if process.heeds_signals()]
         return self._dice.choice(fit) if fit else None
 
     def _any_link(self) -> Link:
@@ -107,7 +104,7 @@ class Faults:
         victim.wanted = True
 
     async def _leave(self) -> None:
-        victim = self._anybody(HEEDS_SIGNALS_AFTER_S)
+        victim = self._anybody(ready=True)
         if victim is None:
             return
         victim.wanted = False

@@ -110,7 +110,8 @@ class Process:
         self.pauses: list[tuple[float, float]] = []
         self._waits: list[tuple[float, float]] = [(0.0, 0.0)]  # when looked at, how long it had waited for a processor by then
         self._waited_before_s = 0.0  # by whoever sat here before
-        self.started_at = 0.0
+        self._log_path = stage.folder / f"{role}{seat}.log"
+        self._log_begins_at = 0  # what this life has written
         self._stage = stage
         self._arguments = arguments
         self._environ = environ
@@ -126,6 +127,13 @@ class Process:
         """Whether there is a process."""
         return self._child is not None and self._child.returncode is None
 
+    def heeds_signals(self) -> bool:
+        """Whether it has come so far. Who is told to leave while it is being loaded dies of it, and has nothing to lose."""
+        with self._log_path.open("rb") as log:
+            log.seek(self._log_begins_at)
+            written = log.read()
+        return self.running and any(word in written for word in (b'"event":"listening"', b'"event":"offering"'))
+
     @property
     def pid(self) -> int:
         """Of the one there is, or was."""
@@ -134,8 +142,9 @@ class Process:
 
     async def start(self) -> None:
         """A new life. Its log goes on in the same file."""
-        self.started_at = time.monotonic()
-        with (self._stage.folder / f"{self.role}{self.seat}.log").open("ab") as log:
+        log_path = self._log_path
+        self._log_begins_at = log_path.stat().st_size if log_path.exists() else 0
+        with log_path.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
                 *self._before,
                 *COMMAND,

@@ -1,6 +1,7 @@
 """What the commands share that run a process."""
 
 import errno
+import resource
 from pathlib import Path
 
 import click
@@ -93,3 +94,15 @@ def test_sockets_are_handed_down_by_endpoint() -> None:
     for text in ("7", "=7", "tcp://x=y"):
         with pytest.raises(click.BadParameter, match="ENDPOINT=FD"):
             running.opened_of((text,))
+
+
+def test_as_many_files_as_the_machine_allows() -> None:
+    _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max - 1, files_max))
+    seen: list[tuple[int, int]] = []
+
+    async def look(log: Log) -> None:
+        seen.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+
+    running.run(look)
+    assert seen == [(files_max, files_max)]

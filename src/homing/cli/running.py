@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 from collections.abc import Callable, Coroutine
 from typing import NoReturn, TypeVar
 
@@ -27,6 +28,8 @@ def run(main: Callable[[Log], Coroutine[object, object, None]]) -> None:
     """Run a process to its end, with its log. An address that cannot be had exits with 2 and says which."""
     log = to_stderr()
     logging.basicConfig(handlers=[LogHandler(log)], level=logging.WARNING, force=True)
+    _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))  # a held call is two sockets, and 1,024 are soon used up
     gc.freeze()  # what is loaded stays: the collector need not look at it again
     gc.set_threshold(50_000, 20, 100)  # calls are freed by their counts; walking thousands that wait finds nothing
     try:
