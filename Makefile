@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := -m pip --disable-pip-version-check -qq install
 ARGS ?=
 
-.PHONY: help install demo test check lint types contracts format coverage bench lock clean
+.PHONY: help install demo test check lint types contracts format coverage bench chaos lock clean
 
 help:
 	@echo 'make demo      one process, a demo provider, and lines to paste'
@@ -18,6 +18,7 @@ help:
 	@echo 'make format    let ruff mend what it can'
 	@echo 'make coverage  branch coverage; core and sim must reach 100 %, each from its own tests'
 	@echo 'make bench     measure, with the peers beside it in the same run'
+	@echo 'make chaos     break real processes for an hour, and hold what callers heard against the ledger'
 	@echo 'make lock      pin the newest versions in both constraints files'
 	@echo 'make clean     remove what the targets above made'
 
@@ -69,6 +70,10 @@ coverage: .venv/.installed
 
 bench: .venv/.installed .venv-bench/.installed
 	@$(BIN)/python -m bench $(ARGS)
+
+# libfaketime (to move wall clocks) and root (for network namespaces) are used where they are there.
+chaos: .venv/.installed
+	@$(BIN)/python -m chaos $(ARGS)
 
 # Universal: one file for every Python from 3.11 on. No header, so that the file says what to install and not whence.
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \

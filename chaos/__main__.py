@@ -63,7 +63,9 @@ class Report(msgspec.Struct):
         self.broken += [f"seed {one.seed}: {wrong}" for wrong in one.findings.broken]
 
 
-async def play(seed: int, seconds: float, per_s: float, folder: Path, *, preload: str = "", islands: bool = False) -> Round:
+async def play(
+    seed: int, seconds: float, per_s: float, folder: Path, *, preload: str = "", islands: bool = False, late_s: float = LATE_S
+) -> Round:
     """One round: load and faults, then healing, then the reckoning."""
     dice = random.Random(seed)
     shape = Shape(
@@ -98,7 +100,7 @@ async def play(seed: int, seconds: float, per_s: float, folder: Path, *, preload
             await stage.kill()
     entries = [msgspec.json.decode(line, type=Entry) for line in stage.ledger.read_bytes().splitlines()]
     (folder / "calls.jsonl").write_bytes(b"".join(msgspec.json.encode(call) + b"\n" for call in callers.calls))
-    findings = check(callers.calls, entries, late_s=LATE_S)
+    findings = check(callers.calls, entries, late_s=late_s)
     findings.broken += faults.wrongs + wrongs
     return Round(seed, shape, dict(faults.counts), findings, healed_s)
 
