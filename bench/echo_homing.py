@@ -1,4 +1,4 @@
-"""Calls through a homing broker to a Python worker. `python -m bench.echo_homing client URL IN_FLIGHT SECONDS [KEY BROKER_KEY]`
+"""Calls through a homing broker to a Python worker. `python -m bench.echo_homing client URL [KEY BROKER_KEY] IN_FLIGHT SECONDS`
 
 The worker is `homing worker bench.echo_homing:worker`.
 """
@@ -28,4 +28,5 @@ async def load(url: str, in_flight: int, seconds: float, *curve: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(load(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:]))
+    *to, given_in_flight, given_seconds = sys.argv[2:]
+    uvloop.run(load(to[0], int(given_in_flight), float(given_seconds), *to[1:]))

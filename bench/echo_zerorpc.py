@@ -6,7 +6,7 @@ import time
 import gevent
 import zerorpc
 
-from bench.flight import BODY, WARM_S, report
+from bench.flight import BODY, Flight
 
 
 class Echo:
@@ -21,21 +21,17 @@ def load(url: str, in_flight: int, seconds: float) -> None:
     """Ask, from so many greenlets."""
     client = zerorpc.Client(timeout=30)
     client.connect(url)
-    took: list[float] = []
-    begins = time.perf_counter() + WARM_S
-    ends = begins + seconds
+    client.echo(BODY)
+    flight = Flight(seconds)
 
     def one_after_the_other() -> None:
-        now = time.perf_counter()
-        while now < ends:
+        began = time.perf_counter()
+        while not flight.ended:
             client.echo(BODY)
-            after = time.perf_counter()
-            if now >= begins:
-                took.append(after - now)
-            now = after
+            began = flight.came(began)
 
     gevent.joinall([gevent.spawn(one_after_the_other) for _ in range(in_flight)], raise_error=True)
-    report(took, seconds)
+    flight.report()
 
 
 if __name__ == "__main__":
