@@ -9,7 +9,7 @@ from typing import TypeAlias
 from homing.client_owner import OWNER, Owner
 from homing.core.broker import Broker, BrokerLimits
 from homing.core.holding import MethodPolicy, ProviderPolicy
-from homing.core.machine import Action, Event, Finished, Peer, PeerFound, PeerLost, Start, Stop
+from homing.core.machine import Action, Event, Finished, Peer, PeerFound, PeerLost, Start, Stop, Tell
 from homing.core.messages import MethodOffer
 from homing.core.worker import Worker
 from homing.engines.memory import Memory
@@ -67,7 +67,7 @@ class Street(Memory):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tell: Callable[[Peer, Event], None] = lambda address, event: None
+        self.tell: Tell = lambda address, /, *events: None
         self.closed = 0
 
     def join(self, broker: Peer = BROKER) -> None:

@@ -30,6 +30,7 @@ from homing.core.machine import (
     PeerLost,
     Settle,
     Submitted,
+    Tell,
 )
 from homing.core.messages import GATEWAY_BYTES, LIFE_BYTES, MethodOffer
 from homing.driver import Driver, Station
@@ -50,7 +51,7 @@ _STRICTNESS: Final[dict[Effect, int]] = {"safe": 0, "keyed": 1, "once": 2}
 class Carrier(Station, Protocol):
     """An engine, as far as it is seen from here."""
 
-    tell: Callable[[Peer, Event], None]
+    tell: Tell
 
     def attach(self, address: Peer, machine: Calls, act: Callable[[Action], None]) -> None: ...
 
@@ -260,8 +261,9 @@ class Owner:
 
     # What the engine and the machine say
 
-    def _tell(self, address: Peer, event: Event) -> None:
+    def _tell(self, address: Peer, /, *events: Event) -> None:
         """What sockets bring. When the first broker is there, methods are waited for a little while."""
+        event = events[0]  # whatever is no message comes alone
         if type(event) is PeerFound:
             if not self._brokers:
                 self._hush()
@@ -274,7 +276,7 @@ class Owner:
             if not self._brokers:
                 self._hush()
                 self._patient_until = math.inf
-        self._driver.feed(address, event)
+        self._driver.feed(address, *events)
 
     def _hush(self) -> None:
         if self._impatience is not None:

@@ -39,11 +39,13 @@ class Driver:
         self._arming = False
         self._closed = False
 
-    def feed(self, address: Peer, event: Event) -> None:
-        """Take one event now. Its actions are done before this returns, messages delivered or on their way."""
+    def feed(self, address: Peer, /, *events: Event) -> None:
+        """Take one event now, or some. Their actions are done before this returns, messages delivered or on their way."""
         if self._closed:
             return
-        self._station.feed(address, event, time.monotonic())
+        now, feed = time.monotonic(), self._station.feed
+        for event in events:
+            feed(address, event, now)
         if not self._arming:
             self._arming = True
             self._loop.call_soon(self._arm)

@@ -37,7 +37,7 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     trace: str = ""
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A message came from a peer."""
 
     peer: Peer
@@ -94,7 +94,7 @@ class DrainTimedOut(msgspec.Struct, frozen=True):
 Event: TypeAlias = Submitted | Received | PeerFound | PeerLost | Abandoned | Prepared | Finished | Tick | Draining | DrainTimedOut
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Give the message to a peer. It may be lost on the way; it is never invented."""
 
     peer: Peer
@@ -154,6 +154,12 @@ class Expel(msgspec.Struct, frozen=True):
 
     peer: Peer
     why: str
+
+
+class Tell(Protocol):
+    """How an engine tells a machine what sockets have brought: all of it that came at once in one go, in its order."""
+
+    def __call__(self, address: Peer, /, *events: Event) -> None: ...
 
 
 Action: TypeAlias = Send | Settle | Prepare | Start | Stop | Learn | Expel

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from homing.core.machine import Action, Event, Expel, Machine, Peer
+from homing.core.machine import Action, Event, Expel, Machine, Peer, Tell
 from homing.engines.memory import Act, Memory
 from homing.engines.zmq_curve import CurveClient, CurveServer, Zap, check
 from homing.engines.zmq_dealer import Dealer
@@ -67,12 +67,12 @@ class Zmq:
         self._closed = False
 
     @property
-    def tell(self) -> Callable[[Peer, Event], None]:
+    def tell(self) -> Tell:
         """How what sockets bring reaches the machines. Whoever has a timer to arm sets it, to `Driver.feed`."""
         return self._desk.tell
 
     @tell.setter
-    def tell(self, tell: Callable[[Peer, Event], None]) -> None:
+    def tell(self, tell: Tell) -> None:
         self._desk.tell = tell
 
     @property
@@ -178,8 +178,9 @@ class Zmq:
         self._desk.tally.close()
         self._desk.destroy(end)
 
-    def _feed_now(self, address: Peer, event: Event) -> None:
-        self._memory.feed(address, event, time.monotonic())
+    def _feed_now(self, address: Peer, /, *events: Event) -> None:
+        for event in events:
+            self._memory.feed(address, event, time.monotonic())
 
     def _act(self, address: Peer, act: Callable[[Action], None], action: Action) -> None:
         if type(action) is Expel:

@@ -102,8 +102,7 @@ class Dealer:
             messages, errors = codec.salvage(frames, sealed=desk.sealed)
             for error in errors:
                 desk.tally.add(error.kind, f"Junk from the broker at {self._endpoint} was dropped: {error.detail}.")
-        for message in messages:
-            desk.tell(address, Received(peer, message))
+        desk.tell(address, *[Received(peer, message) for message in messages])
         return len(frames)
 
     def _heard(self, event: int, value: int) -> None:

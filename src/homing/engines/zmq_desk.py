@@ -8,7 +8,7 @@ from typing import Protocol
 import zmq
 
 from homing.core import codec
-from homing.core.machine import Event, Peer
+from homing.core.machine import Peer, Tell
 from homing.core.messages import Message
 from homing.engines.zmq_outbox import Outbox
 from homing.engines.zmq_socket import SLACK_BYTES, Reader
@@ -71,7 +71,7 @@ class Desk:
         frame_bytes_max: int,
         sealed: bool,
         has_machine: Callable[[Peer], bool],
-        tell: Callable[[Peer, Event], None],
+        tell: Tell,
     ) -> None:
         self.loop = loop
         self.tally = tally
@@ -109,10 +109,10 @@ class Desk:
         if len(header) > self.frame_bytes_max + SLACK_BYTES or len(body) > self.frame_bytes_max:
             # The peer would cut the connection, and lose what all others said on it.
             self.tally.add("size", f"A {type(message).__name__} of {len(header) + len(body)} bytes was too large to send.")
-        elif outlet.outbox.add(header, body):
-            self._make_due(outlet)
-        else:
+        elif not outlet.outbox.add(header, body):
             self._full(outlet)
+        elif not outlet.due:
+            self._make_due(outlet)
 
     def say_frames(self, sender: Peer, peer: Peer, frames: list[bytes]) -> bool:
         """The same for frames that are no messages of ours; they leave as they are. False: they never will."""
@@ -122,7 +122,8 @@ class Desk:
         if not outlet.outbox.add_frames(frames):
             self._full(outlet)
             return False
-        self._make_due(outlet)
+        if not outlet.due:
+            self._make_due(outlet)
         return True
 
     def forget(self, address: Peer, outlet: Outlet) -> None:
@@ -191,8 +192,6 @@ class Desk:
         self.tally.add("full", f"A peer{who} does not read; what was said to it was dropped.")
 
     def _make_due(self, outlet: Outlet) -> None:
-        if outlet.due:
-            return
         outlet.due = True
         self._due.append(outlet)
         if self._flushing is None and not self.closed:

@@ -291,8 +291,9 @@ class Process:
         permits = permits_of(self.config) if self.plan.listen_curve is not None else None
         return neighbours.take_workers(self.config, self.methods, BROKER, permits, self.metrics)
 
-    def _tell(self, address: Peer, event: Event) -> None:
+    def _tell(self, address: Peer, /, *events: Event) -> None:
         """What the sockets bring. That a broker is reached, or lost, is worth a line."""
+        event = events[0]  # whatever is no message comes alone
         if type(event) is Received or address == BROKER:
             pass
         elif type(event) is PeerFound:
@@ -302,7 +303,7 @@ class Process:
             self._log_broker("Reached", event.peer)
         elif type(event) is PeerLost:
             self._log_broker("Lost", event.peer, level="warning")
-        self._driver.feed(address, event)
+        self._driver.feed(address, *events)
 
     def _log_broker(self, what: str, peer: Peer, *, level: str = "info") -> None:
         self.log.event("broker", f"{what} the broker at {peer.decode(errors='replace')}.", level=level)
