@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from homing.core.broker import Broker, BrokerLimits
-from homing.core.machine import Event, PeerLost, Received, Send, Tick
+from homing.core.machine import Event, PeerFound, PeerLost, Received, Send, Tick
 from homing.core.messages import (
     Cancel,
     Claim,
@@ -18,6 +18,7 @@ from homing.core.messages import (
     Lost,
     LostSeen,
     Message,
+    MethodOffer,
     Ready,
     Reject,
     RejectKind,
@@ -26,12 +27,18 @@ from homing.core.messages import (
     Settled,
     Workers,
 )
+from homing.core.permits import Permit
 from tests.core.people import BROKER_LIFE, GATEWAY, OK, ONE, OTHER_GATEWAY, TWO, W1, W2, G, call_id, request
 from tests.core.test_broker import G2, consistent
 
 THREE = b"worker-life-3rd!"
 CALLS = [call_id(number, life) for life in (GATEWAY, OTHER_GATEWAY) for number in range(4)]
 GATEWAYS = {G: GATEWAY, G2: OTHER_GATEWAY}
+PERMITS = {
+    "caller": Permit(call=("acme",), principal="a"),
+    "worker": Permit(serve=("acme", "ban*")),
+    "thief": Permit(call=("*",), serve=("bank",)),
+}
 
 calls = st.sampled_from(CALLS)
 lives = st.sampled_from([ONE, TWO, THREE])
@@ -48,13 +55,17 @@ class BrokerModel(RuleBasedStateMachine):
         heartbeat_s=st.sampled_from([0.0, 1.0]),
         queue_length_max=st.sampled_from([1, 3, 100]),
         bytes_max=st.sampled_from([40, 10_000]),
+        permits=st.sampled_from([None, PERMITS]),
     )
-    def begin(self, heartbeat_s: float, queue_length_max: int, bytes_max: int) -> None:
+    def begin(self, heartbeat_s: float, queue_length_max: int, bytes_max: int, permits: dict[str, Permit] | None) -> None:
         limits = BrokerLimits(queue_length_max=queue_length_max, held_bytes_max=bytes_max, no_worker_after_s=2.0)
-        self.broker = Broker(BROKER_LIFE, limits, heartbeat_s=heartbeat_s)
+        self.broker = Broker(BROKER_LIFE, limits, heartbeat_s=heartbeat_s, permits=permits)
         self.now = 0.0
         for peer, life in GATEWAYS.items():
+            self.feed(PeerFound(peer, "caller"))
             self.hear(peer, Hello(life))
+        for peer in (W1, W2):
+            self.feed(PeerFound(peer, "worker"))
 
     def feed(self, event: Event) -> None:
         actions = self.broker.handle(event, self.now)
@@ -77,13 +88,17 @@ class BrokerModel(RuleBasedStateMachine):
             held = len(worker.held[message.service])
             assert held + len(worker.strays) <= worker.services[message.service], "credit is exceeded"
             assert copy.life not in copy.refused_by
+            assert len(message.body) <= worker.frame_bytes_max
+            assert self.broker._roster.permit(peer).serves(message.service), "given to whoever may not serve it"
             assert message.remaining_ms >= 0
         elif isinstance(message, Reject):
-            assert peer in GATEWAYS
             assert message.kind == "refused"
-            assert message.call_id not in self.broker._copies
+            assert message.reason == "forbidden" or message.call_id not in self.broker._copies
         elif isinstance(message, Lost):
-            assert peer in GATEWAYS
+            assert peer == self.broker._roster.gateway_of(message.call_id)
+        elif isinstance(message, Workers):
+            assert peer in self.broker._roster.at
+            assert message.lives == tuple(self.broker._workers)
         else:
             assert isinstance(
                 message, Claim | Final | Release | Grant | Deny | Settled | Cancel | Heartbeat | Disconnect | Workers
@@ -103,7 +118,12 @@ class BrokerModel(RuleBasedStateMachine):
     )
     def ask(self, call: bytes, service: str, principal: str, remaining_ms: int, size: int) -> None:
         peer = G if call in CALLS[:4] else G2
+        before = call in self.broker._copies
         self.hear(peer, request(call, service=service, principal=principal, remaining_ms=remaining_ms, body=b"x" * (size * 4)))
+        if not before and call in self.broker._copies:
+            permit = self.broker._roster.permit(peer)
+            assert permit.calls(service)
+            assert permit.principal in ("", self.broker._copies[call].request.principal)
 
     @rule(call=calls)
     def cancel(self, call: bytes) -> None:
@@ -121,16 +141,31 @@ class BrokerModel(RuleBasedStateMachine):
     def lost_seen(self, call: bytes, life: bytes, claim: int) -> None:
         self.hear(G, LostSeen(call, life, claim))
 
-    @rule(peer=st.sampled_from([G, G2]), life=st.sampled_from([GATEWAY, OTHER_GATEWAY]))
+    @rule(peer=st.sampled_from([G, G2, W1]), life=st.sampled_from([GATEWAY, OTHER_GATEWAY, GATEWAY[:8] + b"made up!"]))
     def hello(self, peer: bytes, life: bytes) -> None:
+        before = dict(self.broker._roster.gateways)
         self.hear(peer, Hello(life))
+        for head, known in self.broker._roster.gateways.items():
+            assert head not in before or (known.life, known.user) == (before[head].life, before[head].user), "a life is taken"
 
     # Workers
 
-    @rule(peer=worker_peers, life=lives, acme=st.integers(0, 2), bank=st.integers(0, 1), offers=st.integers(0, 3))
-    def ready(self, peer: bytes, life: bytes, acme: int, bank: int, offers: int) -> None:
+    @rule(
+        peer=st.sampled_from([W1, W2, W1, W2, G]),
+        life=lives,
+        acme=st.integers(0, 2),
+        bank=st.integers(0, 1),
+        offers=st.integers(0, 3),
+        frame_bytes_max=st.sampled_from([0, 0, 10]),
+    )
+    def ready(self, peer: bytes, life: bytes, acme: int, bank: int, offers: int, frame_bytes_max: int) -> None:
         offered = {name: credit for name, credit, bit in (("acme", acme, 1), ("bank", bank, 2)) if offers & bit}
-        self.hear(peer, Ready(life, offered, 1000))
+        methods = tuple(MethodOffer(f"{name}.do", name) for name in offered)
+        users = {life: worker.user for life, worker in self.broker._workers.items()}
+        self.hear(peer, Ready(life, offered, 1000, methods, b"", frame_bytes_max))
+        for one, worker in self.broker._workers.items():
+            assert worker.user == users.get(one, worker.user), "a life is taken"
+            assert all(self.broker._roster.permit(worker.peer).serves(name) for name in worker.services if not worker.gone)
 
     @precondition(lambda self: self.broker._worker_at)
     @rule(which=st.integers(0, 9), kind=st.sampled_from([Claim, Release, Final]), claim=claims, data=st.data())
@@ -167,6 +202,11 @@ class BrokerModel(RuleBasedStateMachine):
         self.hear(peer, beat)
 
     # Time and loss
+
+    @rule(peer=st.sampled_from([W1, W2, G, G2]), user=st.sampled_from(["caller", "worker", "thief", ""]))
+    def connect_anew(self, peer: bytes, user: str) -> None:
+        self.feed(PeerLost(peer))
+        self.feed(PeerFound(peer, user))
 
     @rule(peer=st.sampled_from([W1, W2, G, G2]))
     def peer_lost(self, peer: bytes) -> None:

@@ -14,6 +14,7 @@ from homing.core.machine import (
     Draining,
     DrainTimedOut,
     Event,
+    Learn,
     PeerFound,
     PeerLost,
     Received,
@@ -28,15 +29,18 @@ from homing.core.messages import (
     Disconnect,
     Final,
     Grant,
+    Heartbeat,
     Hello,
     Lost,
     LostSeen,
     Message,
+    MethodOffer,
     Reject,
     RejectKind,
     Release,
     Request,
     Settled,
+    Workers,
 )
 from homing.errors import RETRY_BY_EFFECT, Effect, failure
 from tests.core.people import BACKUP, BROKER, GATEWAY, OK, call_id, submitted
@@ -73,9 +77,10 @@ class Begun:
 class CallsModel(RuleBasedStateMachine):
     """Messages to the gateway stay in a bag: they may arrive in any order, again and again, or never."""
 
-    @initialize()
-    def begin(self) -> None:
-        self.calls = Calls(GATEWAY)
+    @initialize(heartbeat_s=st.sampled_from([0.0, 1.0]))
+    def begin(self, heartbeat_s: float) -> None:
+        self.calls = Calls(GATEWAY, heartbeat_s=heartbeat_s)
+        self.learnt: tuple[MethodOffer, ...] = ()
         self.now = 0.0
         self.asked: dict[bytes, Asked] = {}
         self.to_gateway: list[tuple[bytes, Any]] = []
@@ -84,6 +89,7 @@ class CallsModel(RuleBasedStateMachine):
         self.seen_lost: list[Message] = []
         self.quick = True
         self.feed(PeerFound(BROKER))
+        self.beat(BROKER, b"broker-life-one!", 0, False)
 
     # The gateway
 
@@ -94,6 +100,10 @@ class CallsModel(RuleBasedStateMachine):
     def done(self, action: Action) -> None:
         if isinstance(action, Settle):
             self.settled(action)
+            return
+        if isinstance(action, Learn):
+            assert action.methods != self.learnt, "nothing new is no lesson"
+            self.learnt = action.methods
             return
         assert isinstance(action, Send)
         message = action.message
@@ -109,7 +119,7 @@ class CallsModel(RuleBasedStateMachine):
             assert asked.holder is None, "a granted call is never submitted again"
             assert message.effect == asked.effect
         else:
-            assert isinstance(message, Hello | Cancel | Settled | LostSeen)
+            assert isinstance(message, Hello | Cancel | Settled | LostSeen | Heartbeat)
 
     def granted(self, grant: Grant) -> None:
         asked, who = self.asked[grant.call_id], (grant.life, grant.claim)
@@ -180,11 +190,13 @@ class CallsModel(RuleBasedStateMachine):
         peer, message = self.to_gateway[which % len(self.to_gateway)]
         asked = self.asked[message.call_id]
         if isinstance(message, Release | Lost):
-            who = (message.life, message.claim)
-            asked.freed.add(who)
+            claims = {(message.life, message.claim)}
+            if message.claim == 0:
+                claims = {who for who in asked.ever if who[0] == message.life}
+            asked.freed |= claims
             if isinstance(message, Release):
-                asked.released.add(who)
-            if asked.holder == who:
+                asked.released |= claims
+            if asked.holder in claims:
                 asked.holder = None
         self.feed(Received(peer, message))
 
@@ -226,16 +238,16 @@ class CallsModel(RuleBasedStateMachine):
         self.say(Final(claim.call, claim.life, claim.number, outcome))
 
     @precondition(lambda self: self.of_state("pending", "begun"))
-    @rule(which=any_one, done=st.booleans(), truly=st.booleans())
-    def lose(self, which: int, done: bool, truly: bool) -> None:
-        """A worker dies, or is declared dead and is not."""
+    @rule(which=any_one, done=st.booleans(), truly=st.booleans(), knows=st.booleans())
+    def lose(self, which: int, done: bool, truly: bool, knows: bool) -> None:
+        """A worker dies, or is declared dead and is not. The broker may not know what it had claimed."""
         there = self.of_state("pending", "begun")
         claim = there[which % len(there)]
         if truly:
             if done and claim.state == "begun":
                 self.execute(claim.call)
             claim.state = "over"
-        self.say(Lost(claim.call, claim.life, claim.number))
+        self.say(Lost(claim.call, claim.life, claim.number if knows else 0))
 
     @precondition(lambda self: self.asked)
     @rule(which=any_one, kind=st.sampled_from(["refused", "again"]))
@@ -251,6 +263,23 @@ class CallsModel(RuleBasedStateMachine):
     @rule(peer=st.sampled_from(PEERS), found=st.booleans())
     def brokers_come_and_go(self, peer: bytes, found: bool) -> None:
         self.feed(PeerFound(peer) if found else PeerLost(peer))
+
+    @rule(
+        peer=st.sampled_from(PEERS),
+        life=st.sampled_from([b"broker-life-one!", b"broker-life-two!"]),
+        sent=st.integers(0, 5),
+        gap=st.booleans(),
+    )
+    def beat(self, peer: bytes, life: bytes, sent: int, gap: bool) -> None:
+        self.feed(Received(peer, Heartbeat(life=life, peer_life=GATEWAY, sent=sent, received=0, gap=gap)))
+
+    @rule(
+        peer=st.sampled_from(PEERS),
+        lives=st.sets(st.sampled_from([b"one", b"two"])),
+        methods=st.lists(st.sampled_from([MethodOffer("a.one", "a"), MethodOffer("a.two", "a")])),
+    )
+    def say_whom_it_reaches(self, peer: bytes, lives: set[bytes], methods: list[MethodOffer]) -> None:
+        self.feed(Received(peer, Workers(tuple(sorted(lives)), tuple(methods))))
 
     @rule(peer=st.sampled_from(PEERS))
     def ask_who_we_are(self, peer: bytes) -> None:
@@ -279,7 +308,12 @@ class CallsModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "calls"):
-            self.time_passes(300.0)
+            self.time_passes(6.0)
+            for peer in PEERS:
+                self.feed(PeerLost(peer))
+            self.time_passes(70.0)
+            assert self.learnt == ()
+            assert not self.calls._missing
             assert all(asked.settled is not None for asked in self.asked.values())
             assert len(self.calls) == 0
             assert self.calls.next_deadline() is None
