@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from chaos.callers import Callers
+from chaos.doors import ClientDoor, Wish
 from chaos.links import Link
-from chaos.stage import Process, Stage
+from chaos.processes import Process
+from chaos.stage import Stage
 
 Fault: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -33,7 +35,6 @@ class Faults:
         self._dice = dice
         self._told = told
         self._running: set[asyncio.Task[None]] = set()
-        self._held = 0
         self._faults: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
             (6, "kill", self._kill),
             (4, "stop", self._stop),
@@ -46,6 +47,9 @@ class Faults:
         ]
         if stage.islands:
             self._faults.append((4, "partition", self._partition))
+        self._clients = [door for door in callers.doors if isinstance(door, ClientDoor)]
+        if self._clients:
+            self._faults.append((2, "close a client", self._reopen))
         if clock:
             self._faults.append((2, "wall clock", self._clock))
 
@@ -80,7 +84,7 @@ class Faults:
 
     def _anybody(self, *, ready: bool = False) -> Process | None:
         """Who runs, and is not somebody else's victim already."""
-        fit = [process for process in self._stage.processes if process.running and process.wanted and process.stopped_at is None]
+        fit = [process for process in self._stage.processes if process.fit]
         if ready:
             fit = [process for process in fit if process.heeds_signals()]
         return self._dice.choice(fit) if fit else None
@@ -152,9 +156,7 @@ class Faults:
         islands[number].plug()
 
     async def _flood(self) -> None:
-        brokers = [
-            process for process in self._stage.of("broker") if process.running and process.wanted and process.stopped_at is None
-        ]
+        brokers = [process for process in self._stage.of("broker") if process.fit]
         if not brokers:
             return
         victim, pause_s = self._dice.choice(brokers), self._dice.uniform(0.5, 3.0)
@@ -166,14 +168,18 @@ class Faults:
 
     async def _hold(self) -> None:
         seconds = round(self._dice.uniform(*HOLD_S), 2)
-        self._held += 1
         self._say(f"a worker holds its GIL for {seconds} s")
-        params = {"token": f"held-{self._dice.getrandbits(40):x}", "end": "ok", "delay_ms": 0, "seconds": seconds}
-        call = self._callers.place(
-            "bank.stuck", params, "safe", seconds + 10, self._dice.randrange(len(self._stage.gateway_ports))
-        )
+        token = f"held-{self._dice.getrandbits(40):x}"
+        params: dict[str, object] = {"token": token, "end": "ok", "delay_ms": 0, "seconds": seconds}
+        wish = Wish(method="bank.stuck", params=params)
+        call = self._callers.place(wish, "safe", seconds + 10, self._dice.choice(self._callers.doors))
         while call.answered_at == 0.0 and call.heard == "silence" and time.monotonic() < call.sent_at + seconds + 12:
             await asyncio.sleep(0.2)
+
+    async def _reopen(self) -> None:
+        door = self._dice.choice(self._clients)
+        self._say(f"{door.name} is closed with all that is under way, and another one opened")
+        await door.reopen()
 
     async def _clock(self) -> None:
         seconds = self._dice.choice(CLOCKS_S)

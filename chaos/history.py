@@ -11,11 +11,11 @@ Heard: TypeAlias = Literal[
     "ok",  # a result
     "error",  # a JSON-RPC error, which says `executed`
     "lost",  # the connection to the gateway broke before the answer: the caller knows nothing
-    "unsent",  # no connection: the caller knows that nothing happened
+    "unsent",  # no connection, or a client that was closed: the caller knows that nothing happened
     "silence",  # no answer, long after the deadline
 ]
 
-LEAVES_UNKNOWN = ("reset", "hang", "half", "fail")  # nobody can know after these
+LEAVES_UNKNOWN = ("reset", "hang", "half", "fail", "error", "break", "die", "hold")  # nobody can know after these
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -34,13 +34,13 @@ class Entry(msgspec.Struct, frozen=True):
 class Call(msgspec.Struct, kw_only=True):
     """One call as its caller saw it. Instants are those of the machine's monotonic clock, which all processes share.
 
-    `paused_s` is how long its gateway, or the caller itself, stood still meanwhile: that long an answer may be late. `end` is what the
-    provider was told to do.
+    `paused_s` is how long its gateway, or the caller itself, stood still meanwhile, and `grace_s` how long a client waits for a gateway
+    that says nothing: that long an answer may be late. `via` is the door, and `end` what the provider was told to do.
     """
 
     token: str
     effect: Effect
-    gateway: int
+    via: str
     sent_at: float
     timeout_s: float
     heard: Heard = "silence"
@@ -50,6 +50,7 @@ class Call(msgspec.Struct, kw_only=True):
     reason: str = ""
     result: str = ""
     paused_s: float = 0.0
+    grace_s: float = 0.0
     end: str = "ok"
 
 
@@ -77,7 +78,7 @@ def check(calls: list[Call], ledger: list[Entry], *, late_s: float) -> Findings:
         if ending.endswith(" unknown"):
             found.unknown += 1
             found.unknown_by_faults += call.end not in LEAVES_UNKNOWN
-        found.broken += [f"{call.token} ({call.effect}, gateway {call.gateway}): {what}" for what in _wrongs(call, done, late_s)]
+        found.broken += [f"{call.token} ({call.effect}, {call.via}): {what}" for what in _wrongs(call, done, late_s)]
     known = {call.token for call in calls}
     found.broken += [f"{token}: the provider was asked for a call that nobody made" for token in entries if token not in known]
     return found
@@ -100,7 +101,7 @@ def _wrongs(call: Call, entries: list[Entry], late_s: float) -> list[str]:
     if call.answers > 1:
         wrongs.append(f"{call.answers} answers")
     if call.heard in ("ok", "error"):
-        over_s = call.answered_at - call.sent_at - call.timeout_s - call.paused_s
+        over_s = call.answered_at - call.sent_at - call.timeout_s - call.paused_s - call.grace_s
         if over_s > late_s:
             wrongs.append(f"answered {over_s:.2f} s after its deadline ({_ending(call)})")
     if done and (call.heard == "unsent" or (call.heard == "error" and call.executed == "no")):
@@ -109,6 +110,8 @@ def _wrongs(call: Call, entries: list[Entry], late_s: float) -> list[str]:
         wrongs.append(f"an error that does not say whether it was executed: {call.executed!r}")
     if call.heard == "ok" and not done:
         wrongs.append("a result, and the provider never had it")
+    if call.heard == "error" and call.executed == "yes" and not done:
+        wrongs.append(f"said executed: yes ({call.reason}), and the provider never had it")
     if call.heard == "ok" and call.result != call.token:
         wrongs.append(f"the result of another call: {call.result!r}")
     if call.effect == "once" and len(done) > 1:

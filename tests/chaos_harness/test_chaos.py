@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,28 @@ from pathlib import Path
 import pytest
 
 from chaos import island
-from chaos.__main__ import play
+from chaos.rounds import play
+from chaos.shapes import Shape, draw
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.timeout(240)
 def test_a_short_round_breaks_no_promise(tmp_path: Path) -> None:
-    one = asyncio.run(play(4, 8.0, 25.0, tmp_path, islands=island.possible(), late_s=10.0))
+    one = asyncio.run(play(4, draw(random.Random(4), kind="roles", islands=island.possible()), 8.0, 25.0, tmp_path, late_s=10.0))
     assert one.findings.broken == []
     assert one.findings.calls > 50
     assert one.findings.answers["ok yes"] > 10
     assert sum(one.faults.values()) >= 3
+
+
+@pytest.mark.timeout(240)
+def test_a_short_round_with_every_way_in_and_out_breaks_no_promise(tmp_path: Path) -> None:
+    shape = Shape(kind="all", gateways=1, brokers=2, workers=1, desks=1, clients=1, web_clients=1)
+    one = asyncio.run(play(7, shape, 2.5, 25.0, tmp_path, late_s=10.0))
+    assert one.findings.broken == []
+    assert one.findings.calls > 20
+    assert one.findings.answers["ok yes"] > 10
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
@@ -63,7 +74,21 @@ except OSError:
 
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
-    command = [sys.executable, "-m", "chaos", "--seconds", "0", "--round", "0.5", "--seed", "3", "--json", str(summary)]
+    command = [
+        sys.executable,
+        "-m",
+        "chaos",
+        "--seconds",
+        "0",
+        "--round",
+        "0.5",
+        "--seed",
+        "3",
+        "--shape",
+        "roles",
+        "--json",
+        str(summary),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=55)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every promise was kept" in done.stdout

@@ -8,7 +8,7 @@ from chaos.history import Call, Entry, Findings, check
 
 
 def call(**fields: Any) -> Call:
-    given = {"token": "t1", "effect": "once", "gateway": 0, "sent_at": 10.0, "timeout_s": 2.0, "answered_at": 11.0}
+    given = {"token": "t1", "effect": "once", "via": "gateway 0", "sent_at": 10.0, "timeout_s": 2.0, "answered_at": 11.0}
     return Call(**{**given, "heard": "ok", "result": "t1", "answers": 1, **fields})
 
 
@@ -32,6 +32,8 @@ GOOD = {
     "connection lost, and it was done": ([call(heard="lost")], [entry()]),
     "not sent": ([call(heard="unsent")], []),
     "late by what its gateway stood still": ([call(answered_at=15.0, paused_s=2.6)], [entry()]),
+    "late by what a client waits for its gateway": ([call(answered_at=15.0, grace_s=2.6)], [entry()]),
+    "an error, and it was done": ([error("yes")], [entry()]),
     "safe, done twice": ([call(effect="safe")], [entry(), entry()]),
     "keyed, asked twice alike": (
         [call(effect="keyed")],
@@ -46,6 +48,7 @@ BROKEN = {
     "after its deadline": ([call(answered_at=12.6)], [entry()]),
     "does not say whether": ([error("")], []),
     "the provider never had it": ([call()], []),
+    "said executed: yes": ([error("yes")], []),
     "the result of another call": ([call(result="t2")], [entry()]),
     "had it 2 times": ([call()], [entry(), entry()]),
     "under another key": ([call(effect="keyed")], [entry(key="a"), entry(key="b")]),

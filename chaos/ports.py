@@ -1,0 +1,46 @@
+"""Ports, who answers there, and what they say of themselves."""
+
+import asyncio
+import socket
+import urllib.request
+
+import msgspec
+
+PATIENCE_S = 60.0
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def reachable(port: int) -> None:
+    """Until somebody takes connections there. Raises TimeoutError."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+
+
+def verbose(port: int) -> dict[str, object]:
+    """What a process says of itself. Raises OSError."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz?verbose", timeout=10) as answer:
+        state: dict[str, object] = msgspec.json.decode(answer.read())
+    return state
+
+
+def held(state: dict[str, object]) -> list[tuple[str, object]]:
+    """The figures that are nothing when nobody calls."""
+    providers, functions = state.get("providers"), state.get("functions")
+    in_flight = sum(each["in_flight"] for each in providers.values()) if isinstance(providers, dict) else 0
+    running = sum(functions.values()) if isinstance(functions, dict) else 0
+    found = [("open calls", state.get("open_calls")), ("copies", state.get("broker_holds"))]
+    return [*found, ("requests", in_flight), ("functions", running)]

@@ -1,0 +1,27 @@
+"""What a round is made of follows from its seed, and from nothing else."""
+
+import random
+
+import pytest
+
+from chaos.shapes import KINDS, Kind, draw
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_draws_one_shape(kind: Kind) -> None:
+    for seed in range(50):
+        shape = draw(random.Random(seed), kind=kind, islands=True)
+        assert shape == draw(random.Random(seed), kind=kind, islands=True)
+        assert shape.kind == kind
+        assert bool(shape.desks) is (kind in ("python", "all"))
+        assert bool(shape.clients) is (kind in ("clients", "all"))
+        assert shape.web_clients <= shape.gateways
+        assert shape.islands <= shape.workers
+
+
+def test_seeds_draw_every_kind() -> None:
+    assert {draw(random.Random(seed)).kind for seed in range(200)} == set(KINDS)
+
+
+def test_where_there_can_be_no_islands_there_are_none() -> None:
+    assert not any(draw(random.Random(seed)).islands for seed in range(50))
