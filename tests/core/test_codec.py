@@ -85,7 +85,7 @@ outcomes = st.builds(
     timeout_ms=maybe(whole),
     idempotency_key=maybe(texts),
     key_expires_ms=maybe(whole),
-) | st.builds(Outcome, reason=texts, executed=verdicts, code=whole)
+) | st.builds(Outcome, reason=st.just("application"), executed=verdicts, code=whole)
 offers = tuples(st.builds(MethodOffer, names, names, effects, milliseconds, texts, bodies, tuples(texts)))
 claims: dict[type, st.SearchStrategy[Any]] = {
     kind: st.builds(kind, ids, ids, counts) for kind in (Claim, Deny, Release, Lost, LostSeen)
@@ -389,6 +389,7 @@ OUTCOMES: dict[str, tuple[object, ...]] = {
     "an outcome of nothing": (9, A, ONE, 3, {}),
     "an outcome without verdict": (9, A, ONE, 3, {"reason": "ok"}),
     "an unknown reason": final_of(reason="bored"),
+    "an unknown reason, with a code": final_of(reason="bored", code=1),  # it would stand in a header of the answer
     "an application's error without code": final_of(reason="application"),
     "an unknown verdict of an outcome": final_of(executed="perhaps"),
     "a result in the header": final_of(result=b"{}"),

@@ -45,6 +45,7 @@ ATTEMPTS_MAX = 100
 PARAM_ERRORS_MAX = 100
 DETAIL_CHARACTERS_MAX = 200
 
+_REASONS = frozenset({"ok", *ROWS})
 _INT64_MAX = 2**63 - 1
 _FINAL = 9
 
@@ -214,9 +215,9 @@ def _finish(message: Message | _SealedFinal, body: bytes) -> Message:
 def _check_outcome(outcome: Outcome) -> None:
     if outcome.result:
         raise WireError("field", "Final: the result stands in the header, expected it in the frame after it")
-    if outcome.code is None and outcome.reason != "ok" and outcome.reason not in ROWS:
+    if outcome.reason not in _REASONS and (outcome.reason != "application" or outcome.code is None):
         raise WireError(
-            "field", f"Final: reason {outcome.reason[:64]!r}, expected ok, one of the table of errors, or a code with it"
+            "field", f"Final: reason {outcome.reason[:64]!r}, expected ok, one of the table of errors, or application and a code"
         )
     if len(outcome.attempts) > ATTEMPTS_MAX or len(outcome.errors) > PARAM_ERRORS_MAX:
         raise WireError("field", f"Final: more than {ATTEMPTS_MAX} attempts or {PARAM_ERRORS_MAX} errors")
