@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due
+from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due, next_broker
 from homing.core.limits import Rate
 from homing.core.machine import Finished
-from tests.core.people import BROKER, A, lost, request, unreachable
+from homing.core.messages import Final
+from homing.errors import Outcome
+from tests.core.people import BACKUP, BROKER, ONE, A, lost, request, unreachable
 
 
 def test_a_provider_without_a_rate_has_none() -> None:
@@ -69,3 +71,25 @@ def test_what_is_due_is_taken_out_the_earliest_first() -> None:
     assert due(instants, 2.0) == [b"one", b"two"]
     assert instants == {b"three": 3.0}
     assert due(instants, 9.0) == [b"three"]
+
+
+def finished(broker: bytes = BROKER) -> Held:
+    policy = MethodPolicy(provider="acme")
+    held = Held(request(A), broker, policy, Asked(ProviderPolicy()), 9.0, 9.0)
+    held.final = Final(A, ONE, 1, Outcome(reason="ok", executed="yes", result=b"1" * 1000))
+    return held
+
+
+@pytest.mark.parametrize(
+    ("brokers", "told"),
+    [((BROKER, BACKUP), BACKUP), ((BACKUP, BROKER), BACKUP), ((BROKER,), BROKER), ((), BROKER), ((BACKUP,), BROKER)],
+    ids=["the next", "the first after the last", "itself alone", "nobody", "one that is gone is left to who sends"],
+)
+def test_an_outcome_goes_to_each_broker_in_turn(brokers: tuple[bytes, ...], told: bytes) -> None:
+    assert next_broker(finished(), brokers, lambda broker: 10_000) == told
+
+
+def test_an_outcome_passes_by_a_broker_that_reads_only_smaller_frames() -> None:
+    reads = {BROKER: 10, BACKUP: 1000, b"third": 10_000}
+    assert next_broker(finished(), reads, reads.__getitem__) == b"third"
+    assert next_broker(finished(b"third"), reads, reads.__getitem__) == b"third"

@@ -1008,6 +1008,24 @@ def test_an_outcome_finds_whatever_broker_is_there() -> None:
     play.hears(PeerFound(BACKUP)).says(Send(BACKUP, like(Ready)), Send(BACKUP, like(Final, call_id=A)))
 
 
+def test_an_outcome_that_nobody_sees_goes_by_each_broker_in_turn() -> None:
+    """The one that was there when the other had gone may not reach the gateway at all."""
+    play = running(brokers=(BROKER, BACKUP))
+    play.hears(PeerLost(BROKER)).says(Send(BACKUP, like(Ready)))
+    play.hears(Finished(A, 1, OK)).says(Send(BACKUP, like(Final, call_id=A)))
+    play.hears(PeerFound(BROKER)).whatever()
+    play.passes(1.0).says(Send(BROKER, like(Final, call_id=A)))
+    play.passes(1.0).says(Send(BACKUP, like(Final, call_id=A)))
+
+
+def test_an_outcome_goes_by_no_broker_that_would_have_it_cut_short() -> None:
+    play = running(heartbeat_s=30.0, brokers=(BROKER, BACKUP))
+    play.gets(BACKUP, beat(frame_bytes_max=5000)).whatever()
+    large = Outcome(reason="ok", executed="yes", result=b"1" * 950)
+    play.hears(Finished(A, 1, large)).says(Send(BROKER, like(Final, outcome=like(Outcome, reason="ok"))))
+    play.passes(1.0).says(Send(BROKER, like(Final, outcome=like(Outcome, reason="ok"))))
+
+
 def test_a_broker_that_asks_who_we_are_is_told_everything_again() -> None:
     play = running(call=A)
     play.hears(Finished(A, 1, OK)).whatever()

@@ -1,6 +1,7 @@
 """What a worker holds in its hands: one copy of a call each, and each provider's limits as they stand."""
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -129,6 +130,17 @@ def too_large(outcome: Outcome, bytes_max: int) -> Outcome:
         code=None,
         errors=(),
     )
+
+
+def next_broker(held: Held, brokers: Iterable[Peer], reads: Callable[[Peer], int]) -> Peer:
+    """To whom an outcome goes next that is not seen: to each in turn, for not every one need reach its gateway.
+
+    Only to those that read so large a frame: what the one carries must not be cut short for the other.
+    """
+    assert held.final is not None, "it has finished"
+    size = frame_bytes(held.final.outcome)
+    others = [broker for broker in brokers if broker == held.broker or size <= reads(broker)]
+    return others[(others.index(held.broker) + 1) % len(others)] if held.broker in others else held.broker
 
 
 def due(instants: dict[bytes, float], now: float) -> list[bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due, frame_bytes, too_large
+from homing.core.holding import Asked, Held, MethodPolicy, ProviderPolicy, due, frame_bytes, next_broker, too_large
 from homing.core.links import FRAME_BYTES_MAX, Links
 from homing.core.machine import (
     Action,
@@ -443,8 +443,9 @@ class Worker:
                 actions += self._on_timer[held.phase](held, now)
         for call_id in due(self._claiming, now):
             actions += self._claim_again(self._held[call_id], now)
-        for call_id in due(self._finished, now):
-            actions += self._say_again(self._held[call_id], now)
+        for held in [self._held[call_id] for call_id in due(self._finished, now)]:
+            held.broker = next_broker(held, self._brokers, self._links.reads)
+            actions += self._say_again(held, now)
         while self._given_up and next(iter(self._given_up.values()))[1] <= now:
             del self._given_up[next(iter(self._given_up))]
         for peer in self._links.introductions_due(now):
