@@ -1,6 +1,8 @@
 """Ports, who answers there, and what they say of themselves."""
 
 import asyncio
+import contextlib
+import random
 import socket
 import urllib.request
 
@@ -10,11 +12,12 @@ PATIENCE_S = 60.0
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that was free a moment ago, and that no connection is given by chance: for that it is too low."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def reachable(port: int) -> None:

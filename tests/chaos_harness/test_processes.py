@@ -10,6 +10,7 @@ import pytest
 
 from chaos import processes
 from chaos.processes import Process, Waits, overlap_s
+from tests.loops import until
 
 
 def test_spans_count_as_far_as_they_lie_within() -> None:
@@ -40,7 +41,7 @@ def test_a_seat_is_stopped_goes_on_dies_and_is_taken_again(tmp_path: Path, monke
         assert seat.fit
         seat.stop()
         assert not seat.fit
-        assert state(first) == "T"
+        await until(lambda: state(first) == "T")
         seat.resume()
         assert len(seat.pauses) == 1
         await seat.kill()
