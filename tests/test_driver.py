@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from homing.core.machine import Event, Peer, PeerFound
+from homing.core.machine import Event, Peer, PeerFound, PeerLost
 from homing.driver import Driver
 from tests.loops import on_both_loops, until
 
@@ -212,6 +212,40 @@ def test_a_station_that_closes_its_driver_while_it_ticks_is_left_alone(driver: D
     station.after_tick = driver.close
     clock.fire()
     assert clock.set_timers() == []
+
+
+def test_a_fault_of_the_station_stops_neither_the_time_nor_the_other_events(
+    driver: Driver, station: Station, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station.deadline = 105.0
+    taken: list[Event] = []
+
+    def feed(address: Peer, event: Event, now: float) -> None:
+        taken.append(event)
+        if event is FOUND:
+            raise RuntimeError("a fault of the station")
+
+    monkeypatch.setattr(station, "feed", feed)
+    with pytest.raises(RuntimeError, match="of the station"):
+        driver.feed(HERE, FOUND, PeerLost(THERE))
+    assert taken == [FOUND, PeerLost(THERE)]
+    clock.turn()
+    assert clock.set_timers() == [105.0]
+
+
+def test_a_fault_while_the_station_is_ticked_does_not_stop_the_time(driver: Driver, station: Station, clock: Clock) -> None:
+    station.deadline = 105.0
+    driver.feed(HERE, FOUND)
+    clock.turn()
+
+    def fail() -> None:
+        station.deadline = 110.0
+        raise RuntimeError("a fault of the station")
+
+    station.after_tick = fail
+    with pytest.raises(RuntimeError, match="of the station"):
+        clock.fire()
+    assert clock.set_timers() == [110.0]
 
 
 @on_both_loops

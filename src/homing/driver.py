@@ -40,15 +40,24 @@ class Driver:
         self._closed = False
 
     def feed(self, address: Peer, /, *events: Event) -> None:
-        """Take one event now, or some. Their actions are done before this returns, messages delivered or on their way."""
+        """Take one event now, or some. Their actions are done before this returns, messages delivered or on their way.
+
+        Whatever the station raises goes through, the first of it, once the other events are taken.
+        """
         if self._closed:
             return
         now, feed = time.monotonic(), self._station.feed
+        fault: Exception | None = None
         for event in events:
-            feed(address, event, now)
+            try:
+                feed(address, event, now)
+            except Exception as error:
+                fault = fault or error
         if not self._arming:
             self._arming = True
             self._loop.call_soon(self._arm)
+        if fault is not None:
+            raise fault
 
     def close(self) -> None:
         """Tell the station nothing more."""
@@ -71,6 +80,9 @@ class Driver:
 
     def _fire(self) -> None:
         self._timer = None
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._station.tick(time.monotonic())
+        finally:  # whatever was raised: all other calls still have their deadlines
             self._arm()

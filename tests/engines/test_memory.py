@@ -7,7 +7,7 @@ import pytest
 from homing.core.machine import Action, Event, Machine, Peer, PeerFound, PeerLost, Received, Send, Settle, Tick
 from homing.core.messages import Cancel, Claim, Disconnect
 from homing.engines.memory import Memory
-from tests.core.people import OK, ONE, A
+from tests.core.people import OK, ONE, A, B
 from tests.engines.conformance import Conformance
 
 HERE, THERE, THIRD = b"here", b"there", b"third"
@@ -201,7 +201,40 @@ def test_a_shell_that_raises_stops_nobody_for_good() -> None:
     with pytest.raises(RuntimeError, match="of the shell"):
         engine.feed(HERE, Tick(), 1.0)
     engine.feed(THERE, PeerFound(HERE), 2.0)
-    assert there.heard == [(2.0, Received(HERE, Cancel(A))), (2.0, PeerFound(HERE))]
+    assert there.heard == [(1.0, Received(HERE, Cancel(A))), (2.0, PeerFound(HERE))]
+
+
+def test_what_one_call_cannot_have_others_can() -> None:
+    """A fault in answering one call must not cost the others their answers, nor other machines the time."""
+    here, there = Answering({Tick(): [Settle(A, OK), Settle(B, OK)]}, deadline=1.0), Answering(deadline=1.0)
+    engine, acted = Memory(), list[Action]()
+
+    def act(action: Action) -> None:
+        if action == Settle(A, OK):
+            raise RuntimeError("a fault of the shell")
+        acted.append(action)
+
+    engine.attach(HERE, here, act)
+    engine.attach(THERE, there, act)
+    with pytest.raises(RuntimeError, match="of the shell"):
+        engine.tick(1.0)
+    assert acted == [Settle(B, OK)]
+    assert there.heard == [(1.0, Tick())]
+
+
+def test_a_fault_of_a_machine_costs_only_the_event_that_it_could_not_take() -> None:
+    class Faulty(Answering):
+        def handle(self, event: Event, now: float) -> list[Action]:
+            if event == Received(HERE, Cancel(A)):
+                raise ValueError("a fault of the machine")
+            return super().handle(event, now)
+
+    engine, there = Memory(), Faulty()
+    engine.attach(HERE, Answering({Tick(): [Send(THERE, Cancel(A)), Send(THERE, Cancel(B))]}), lambda action: None)
+    engine.attach(THERE, there, lambda action: None)
+    with pytest.raises(ValueError, match="of the machine"):
+        engine.feed(HERE, Tick(), 1.0)
+    assert there.heard == [(1.0, Received(HERE, Cancel(B)))]
 
 
 def test_only_those_whose_deadline_has_passed_are_ticked() -> None:

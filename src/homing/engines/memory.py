@@ -57,7 +57,11 @@ class Memory:
         self._rooms[sender][3][kind] = to
 
     def feed(self, address: Peer, event: Event, now: float) -> None:
-        """Give one event to a machine, and deliver until nothing is left, what delivery brings about included."""
+        """Give one event to a machine, and deliver until nothing is left, what delivery brings about included.
+
+        Whatever a machine or a shell raises goes through, the first of it, once all else is done: what one call cannot have, others
+        can.
+        """
         queue, find = self._queue, self._rooms.get
         room = find(address)
         if room is None:
@@ -66,28 +70,45 @@ class Memory:
         if self._flushing:
             return
         self._flushing = True
+        fault: Exception | None = None
         try:
             while queue:
                 (here, handle, act, straight), event = queue.popleft()
-                for action in handle(event, now):
-                    if type(action) is Send:
-                        message = action.message
-                        room = find(straight.get(type(message)) or action.peer)
-                        if room is not None:
-                            queue.append((room, Received(here, message)))
-                        elif self._elsewhere is not None:
-                            self._elsewhere(here, action.peer, message)
-                    else:
-                        act(action)
+                try:
+                    actions = handle(event, now)
+                except Exception as error:
+                    fault = fault or error
+                    continue
+                for action in actions:
+                    try:
+                        if type(action) is Send:
+                            message = action.message
+                            room = find(straight.get(type(message)) or action.peer)
+                            if room is not None:
+                                queue.append((room, Received(here, message)))
+                            elif self._elsewhere is not None:
+                                self._elsewhere(here, action.peer, message)
+                        else:
+                            act(action)
+                    except Exception as error:
+                        fault = fault or error
         finally:
             self._flushing = False
+        if fault is not None:
+            raise fault
 
     def tick(self, now: float) -> None:
-        """Tell every machine whose deadline has passed."""
+        """Tell every machine whose deadline has passed. What they raise is as with `feed`."""
+        fault: Exception | None = None
         for address, machine in list(self._machines.items()):
             instant = machine.next_deadline()
             if instant is not None and instant <= now:
-                self.feed(address, Tick(), now)
+                try:
+                    self.feed(address, Tick(), now)
+                except Exception as error:
+                    fault = fault or error
+        if fault is not None:
+            raise fault
 
     def next_deadline(self) -> float | None:
         """The earliest of all machines here."""
