@@ -29,12 +29,13 @@ _SLOW_BODY: Final = Refusal(408, "The request body did not arrive in time.", "ga
 
 
 class Connection(AnsweringConnection):
-    __slots__ = ("buffer", "buffered", "chunks", "content", "current", "discarded", "emptied", "left")
+    __slots__ = ("buffer", "buffered", "chunks", "content", "current", "discarded", "emptied", "late", "left")
 
     def __init__(self, shared: Shared, *, secure: bool) -> None:
         super().__init__(shared, secure=secure)
         self.buffer: bytes | bytearray = b""  # a head that has begun, or requests that must wait
         self.buffered = 0  # bytes of it that count as held
+        self.late = False  # it came when the listener was about to leave, so that its first request is its last
         self.emptied = False  # the one empty line before a request was seen (RFC 9112 section 2.2)
         self.current: Exchange | None = None  # the one whose body is being read
         self.content: bytearray | None = None
@@ -51,6 +52,7 @@ class Connection(AnsweringConnection):
         self.transport.set_write_buffer_limits(high=1, low=0)
         shared = self.shared
         shared.accepted += 1
+        self.late = shared.parting
         shared.callers.add(self)
         self.read_deadline = shared.loop.time() + shared.limits.idle_timeout_s
         if shared.closing:
@@ -106,7 +108,7 @@ class Connection(AnsweringConnection):
         if self.state == HEAD and self.pending:
             self.forget()
             self.state = LAST
-        elif self.quiet():
+        elif self.quiet() and not self.late:  # who has just come is about to say something, and shall be told no
             self.close()
 
     # ---- reading ----

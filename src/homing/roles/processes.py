@@ -27,6 +27,7 @@ from homing.telemetry import Log
 IPC = "ipc://"
 OVER_DRAIN_S = 10.0  # beyond what a child allows itself, before it is told again
 FAREWELL_S = 0.1  # for callers who connected just when the last gateway left
+SILENT_S = 1.0  # for those of them who have not said anything yet
 COUNTED = "counted"
 REPLACED = {"gateway": signal.SIGUSR1}  # it stops accepting at once, for others do, and serves out whom it has
 
@@ -202,11 +203,11 @@ class Processes:
         tls = self._config.gateway.tls
         context = tls_context(tls.cert, tls.key) if tls.cert else None
         listener = Listener(_draining, ListenerLimits(), refusal=rpc.refusal)
+        listener.part()
         for sock in self._sockets.pop("gateway"):
             await listener.start_on(sock, tls=context)
-        listener.part()
         await asyncio.sleep(FAREWELL_S)
-        await listener.close(FAREWELL_S)
+        await listener.close(SILENT_S)
 
     # another program
 
