@@ -7,7 +7,9 @@ import zmq
 
 from homing.core import codec
 from homing.core.messages import Cancel, Claim, Disconnect
+from homing.engines.zmq_desk import Outlet
 from homing.engines.zmq_outbox import HELD_BYTES_MAX
+from homing.engines.zmq_socket import Reader
 from tests.core.people import ONE, A, request
 from tests.engines.zmq_people import ANYWHERE, HERE, couple, hear_raw, met, party, raw, say_raw
 from tests.loops import on_both_loops, run, until
@@ -55,6 +57,40 @@ def test_both_talk_at_once_and_nothing_is_overlooked() -> None:
             await until(lambda: len(worker.heard) == 300 and len(broker.heard) == 301)
 
     run(main())
+
+
+def test_a_fault_on_hearing_that_a_peer_is_gone_keeps_nothing_from_the_others() -> None:
+    """That a peer is gone is found when something is sent to it, in the middle of what is for others."""
+
+    async def main() -> None:
+        async with party() as broker:
+            with raw(broker.bind()) as peer:
+                faults: list[object] = []
+                asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context["exception"]))
+                say_raw(peer, Disconnect())
+                await until(lambda: broker.found)
+                (here,) = broker.found
+                desk = broker.engine._desk
+                gone = Outlet(Raising(desk.outlets[HERE][here].line.reader), b"gone")
+                desk.outlets[HERE][b"gone"] = gone
+                for _ in range(2):
+                    broker.say(b"gone", Disconnect())
+                    broker.say(here, Disconnect())
+                    await until(lambda: peer.poll(0))
+                    assert hear_raw(peer) == codec.encode([Disconnect()])
+                await until(lambda: len(faults) == 2)
+
+    run(main())
+
+
+class Raising:
+    """A line that finds a peer gone, and raises what its machine raises on hearing that."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    def push(self, outlet: Outlet) -> bool:
+        raise RuntimeError("a fault of the machine")
 
 
 def test_a_peer_that_never_reads_costs_a_bounded_memory_and_nobody_else_feels_it() -> None:

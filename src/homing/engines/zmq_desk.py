@@ -135,20 +135,28 @@ class Desk:
             self._blocked = [each for each in self._blocked if each is not outlet]
 
     def flush(self) -> None:
-        """Send what waits, now."""
+        """Send what waits, now. What one line raises goes through once the others have sent: it may be told that a peer is gone."""
         self._flushing = None
         due, self._due = self._due, []
         lines: set[Line] = set()
+        fault: Exception | None = None
         for outlet in due:
             outlet.due = False
             lines.add(outlet.line)
-            if not outlet.line.push(outlet):
+            try:
+                sent = outlet.line.push(outlet)
+            except Exception as error:
+                fault = fault or error
+                continue
+            if not sent:
                 outlet.due = True
                 self._blocked.append(outlet)
         for line in lines:
             line.reader.look()
         if self._blocked and self._retrying is None and not self.closed:
             self._retrying = self.loop.call_later(self._retry_s, self._retry)
+        if fault is not None:
+            raise fault
 
     def flush_blocked(self) -> None:
         """Try those again that had no room, the longer in between the longer none of them has any."""
