@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from homing.core.calls import Calls
+from homing.core.calls import SETTLED_AFTER_S, SETTLED_LENGTH_MAX, Calls
 from homing.core.machine import (
     Abandoned,
     Draining,
@@ -741,8 +741,9 @@ def test_a_quiet_heartbeat_changes_nothing() -> None:
 
 
 def test_a_gap_makes_the_gateway_submit_again_what_it_has_not_granted() -> None:
-    beating().gets(BROKER, beat(gap=True)).says(Send(BROKER, request(A)))
-    beating().gets(BROKER, beat(sent=3)).says(Send(BROKER, request(A)))
+    hello = Send(BROKER, like(Hello))  # the broker asks again and again until it comes
+    beating().gets(BROKER, beat(gap=True)).says(hello, Send(BROKER, request(A)))
+    beating().gets(BROKER, beat(sent=3)).says(hello, Send(BROKER, request(A)))
 
 
 def test_a_broker_with_a_new_life_is_told_everything_again() -> None:
@@ -870,9 +871,41 @@ def test_a_broker_that_is_gone_reaches_nobody() -> None:
 def test_a_worker_that_lives_on_behind_another_broker_answers_through_it() -> None:
     play = reaching(broker=(ONE,), backup=(ONE,))
     play.gets(BROKER, Lost(A, ONE, 1), Workers(())).whatever()
-    play.gets(BACKUP, Final(A, ONE, 1, OK)).says(Send(BACKUP, Settled(ONE, (A,))), settles(A, reason="ok"))
+    play.gets(BACKUP, Final(A, ONE, 1, OK)).says(settles(A, reason="ok"))
+    play.passes(SETTLED_AFTER_S).says(Send(BACKUP, Settled(ONE, (A,))))
     play.gets(BACKUP, Workers(())).says_nothing()
     assert not play.machine._missing
+
+
+def test_between_processes_several_outcomes_are_said_to_be_settled_together() -> None:
+    play = gateway(heartbeat_s=1.0)
+    play.gets(BROKER, Final(A, ONE, 1, OK), Final(B, TWO, 1, OK), Final(C, ONE, 2, OK)).says_nothing()
+    together = (Send(BROKER, Settled(ONE, (A, C))), Send(BROKER, Settled(TWO, (B,))))
+    play.passes(SETTLED_AFTER_S).says(*together)
+    play.passes(0.5).never_says(Settled)
+
+
+def test_no_more_are_said_to_be_settled_together_than_fit_one_message() -> None:
+    play = gateway(heartbeat_s=1.0)
+    for _ in range(SETTLED_LENGTH_MAX - 1):
+        play.gets(BROKER, Final(A, ONE, 1, OK)).says_nothing()
+    play.gets(BROKER, Final(B, ONE, 1, OK)).says(Send(BROKER, Settled(ONE, (A,) * (SETTLED_LENGTH_MAX - 1) + (B,))))
+    play.passes(0.5).never_says(Settled)
+
+
+def test_a_broker_that_is_gone_is_told_of_nothing_settled() -> None:
+    play = gateway(heartbeat_s=1.0, brokers=(BROKER, BACKUP))
+    play.gets(BROKER, Final(A, ONE, 1, OK)).says_nothing()
+    play.gets(BACKUP, Final(B, ONE, 1, OK)).says_nothing()
+    play.hears(PeerLost(BROKER)).whatever()
+    play.passes(SETTLED_AFTER_S).says(Send(BACKUP, Settled(ONE, (B,))))
+
+
+def test_who_leaves_says_at_once_what_is_settled() -> None:
+    play = gateway(heartbeat_s=1.0)
+    play.gets(BROKER, Final(A, ONE, 1, OK)).says_nothing()
+    play.hears(Draining()).says(Send(BROKER, Settled(ONE, (A,))))
+    play.gets(BROKER, Final(B, ONE, 1, OK)).says(Send(BROKER, Settled(ONE, (B,))))
 
 
 def test_a_loss_that_does_not_count_ends_at_the_deadline_at_the_latest() -> None:

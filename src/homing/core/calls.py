@@ -52,6 +52,9 @@ from homing.core.messages import (
 from homing.core.reach import Reach
 from homing.errors import STRENGTH, Outcome, Verdict, failure, join, retry_of
 
+SETTLED_AFTER_S = 0.005  # outcomes that came within it are said to be settled together
+SETTLED_LENGTH_MAX = 1000  # in one message
+
 ClaimId: TypeAlias = tuple[Life, int]
 
 
@@ -105,6 +108,8 @@ class Calls:
         self._brokers: dict[Peer, int] = {}  # those to be had, and how many unsettled calls each was given last
         self._frame_bytes_max = UNLIMITED  # of the broker that reads the smallest
         self._reach = Reach()
+        self._seen: dict[tuple[Peer, Life], list[bytes]] = {}  # outcomes that workers need hold no longer
+        self._seen_at: float | None = None  # when they are told
         self._missing: dict[Life, None] = {}  # lives that a broker has lost, and another one still reaches
         self._draining = False
         self._on_event: dict[type, Callable[..., list[Action]]] = {
@@ -144,7 +149,7 @@ class Calls:
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of a call, or the next heartbeat."""
-        return soonest(self._deadlines.earliest(), self._links.next_deadline(), self._reach.next_deadline())
+        return soonest(self._deadlines.earliest(), self._links.next_deadline(), self._reach.next_deadline(), self._seen_at)
 
     def __len__(self) -> int:
         """How many calls have not settled."""
@@ -232,21 +237,37 @@ class Calls:
         return denied
 
     def _finished(self, peer: Peer, final: Final, now: float) -> list[Action]:
-        seen: Action = Send(peer, Settled(final.life, (final.call_id,)))
+        actions = self._see(peer, final, now)
         call = self._calls.get(final.call_id)
         if call is None:
-            return [seen]
+            return actions
         who = (final.life, final.claim)
         if call.holder == who:
             outcome = _from_admission(final.outcome, call.granted_at - call.admitted_at)
-            return [seen, *self._settle(call, call.joined(outcome), now)]
+            return actions + self._settle(call, call.joined(outcome), now)
         early = call.endings.get(who) if call.endings else None
         if early is None:
-            return [seen]  # never granted: nothing it says can be believed
+            return actions  # never granted: nothing it says can be believed
         early.outcome = _from_admission(final.outcome, early.granted_at - call.admitted_at)
         if call.holder is not None and early.outcome.reason != "ok":
-            return [seen]  # declared lost too early, and another runs: an error settles nothing yet
-        return [seen, *self._settle(call, call.joined(), now)]  # the copy that lies in a queue will be denied
+            return actions  # declared lost too early, and another runs: an error settles nothing yet
+        return actions + self._settle(call, call.joined(), now)  # the copy that lies in a queue will be denied
+
+    def _see(self, peer: Peer, final: Final, now: float) -> list[Action]:
+        """Its worker need hold this outcome no longer. Between processes that is told of several at once: nobody waits for it."""
+        if not self._counting or self._draining:
+            return [Send(peer, Settled(final.life, (final.call_id,)))]
+        if self._seen_at is None:
+            self._seen_at = now + SETTLED_AFTER_S
+        seen = self._seen.setdefault((peer, final.life), [])
+        seen.append(final.call_id)
+        return self._tell_seen() if len(seen) == SETTLED_LENGTH_MAX else []
+
+    def _tell_seen(self) -> list[Action]:
+        actions: list[Action] = [Send(peer, Settled(life, tuple(seen))) for (peer, life), seen in self._seen.items()]
+        self._seen.clear()
+        self._seen_at = None
+        return actions
 
     def _released(self, peer: Peer, release: Release, now: float) -> list[Action]:
         call = self._calls.get(release.call_id)
@@ -355,6 +376,8 @@ class Calls:
         for call_id in self._deadlines.pop_due(now):
             call = self._calls[call_id]
             actions += self._settle(call, self._too_late(call), now)
+        if self._seen_at is not None and self._seen_at <= now:
+            actions += self._tell_seen()
         if self._reach.forget_due(now):
             actions.append(Learn(self._reach.methods))
         for peer in self._links.introductions_due(now):
@@ -372,6 +395,7 @@ class Calls:
     def _peer_lost(self, event: PeerLost, now: float) -> list[Action]:
         self._brokers.pop(event.peer, None)
         self._links.close(event.peer)
+        self._seen = {by: seen for by, seen in self._seen.items() if by[0] != event.peer}  # who does not know says it again
         self._frame_bytes_max = min(map(self._links.reads, self._brokers), default=UNLIMITED)
         for call in self._calls.values():
             if call.broker == event.peer:
@@ -389,7 +413,7 @@ class Calls:
         if found:
             self._brokers[peer] = 0
         self._frame_bytes_max = min(map(self._links.reads, self._brokers), default=UNLIMITED)
-        actions: list[Action] = [self._hello(peer)] if heard.stranger else []
+        actions: list[Action] = [self._hello(peer)] if heard.stranger or heard.gap else []
         if found or heard.stranger or heard.gap:
             actions += self._resubmit_all(peer, now)
         return actions
@@ -417,7 +441,7 @@ class Calls:
 
     def _drain(self, event: Draining, now: float) -> list[Action]:
         self._draining = True
-        return []
+        return self._tell_seen()
 
     def _drain_timed_out(self, event: DrainTimedOut, now: float) -> list[Action]:
         actions: list[Action] = []
