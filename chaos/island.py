@@ -1,8 +1,11 @@
 """A network namespace with one cable to the rest of the world. Pulled, it loses every packet and tells nobody: no FIN, no reset."""
 
+import itertools
 import os
 import shutil
 import subprocess
+
+_made = itertools.count()  # the kernel takes its time to let go of a name
 
 
 def possible() -> bool:
@@ -23,12 +26,12 @@ class Island:
     """`here` is our end's address, which those on the island dial; `command` begins a program there."""
 
     def __init__(self, number: int) -> None:
-        name = f"chaos{os.getpid()}x{number}"
+        name = f"ch{os.getpid()}x{next(_made)}"
         self.here = f"10.231.{number}.1"
         self.command = ["ip", "netns", "exec", name]
         self._there = f"10.231.{number}.2"
         self._name = name
-        self._cable = f"ch{os.getpid()}x{number}"[:15]
+        self._cable = name[:15]
 
     def make(self) -> None:
         """Raises CalledProcessError where that is not allowed."""
