@@ -151,6 +151,18 @@ def test_what_libraries_log_comes_out_too(pipe: tuple[int, int]) -> None:
     assert line["message"].startswith("outer 1\nTraceback")
 
 
+@pytest.mark.parametrize("human", [False, True])
+def test_text_that_is_no_text_is_told_as_well_as_it_can_be(pipe: tuple[int, int], human: bool) -> None:
+    log = Log(pipe[1], human=human)
+    log.event("fault", "It broke off: caf\udce9", level="error", count=3, nothing=None, error=ValueError("\udce9"))
+    log.close()
+    written = os.read(pipe[0], 4096).decode()
+    assert "caf?" in written
+    if not human:
+        line = json.loads(written)
+        assert (line["count"], line["nothing"], line["error"]) == (3, None, "?")
+
+
 def test_standard_error_is_the_default() -> None:
     log = to_stderr(human=False)
     assert not log.human

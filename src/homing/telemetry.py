@@ -106,9 +106,13 @@ class Log:
             rest = " ".join(f"{name}={value}" for name, value in fields.items())
             mark = {"warning": "\x1b[33m", "error": "\x1b[31m"}.get(level, "") if self._color else ""
             end = "\x1b[0m" if mark else ""
-            self._add(f"{self._now()[11:19]} {mark}{message}{end} {rest}".rstrip().encode())
-        else:
-            self._add(self._encode({"time": self._now(), "level": level, "event": event, "message": message, **fields}))
+            self._add(f"{self._now()[11:19]} {mark}{message}{end} {rest}".rstrip().encode(errors="replace"))
+            return
+        line = {"time": self._now(), "level": level, "event": event, "message": message, **fields}
+        try:
+            self._add(self._encode(line))
+        except (UnicodeEncodeError, TypeError):  # a file's name that is no UTF-8, say, in what somebody's function raised
+            self._add(self._encode({name: _told(value) for name, value in line.items()}))
 
     def flush(self) -> None:
         """Hand what is pending to the writer."""
@@ -170,7 +174,12 @@ class Log:
         who = f" {line.principal}" if line.principal else ""
         gone = " (caller gone)" if line.abandoned else ""
         what = f"{line.time[11:23]} {line.method} {mark}{line.reason}{end}{executed}"
-        return f"{what} {line.duration_ms:g} ms{attempts}{who}{gone} {line.call_id}".encode()
+        return f"{what} {line.duration_ms:g} ms{attempts}{who}{gone} {line.call_id}".encode(errors="replace")
+
+
+def _told(value: object) -> object:
+    """The value as every reader of the log can have it."""
+    return value if value is None or isinstance(value, int | float) else str(value).encode(errors="replace").decode()
 
 
 class LogHandler(logging.Handler):

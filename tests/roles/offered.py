@@ -115,6 +115,8 @@ def misbehave(how: str) -> object:  # as many ways as there are
     match how:
         case "value":
             raise ValueError("a secret")
+        case "surrogate":
+            raise ValueError("no file caf\udce9")
         case "not executed":
             raise NotExecuted("The bank is closed.")
         case "not executed, own code":

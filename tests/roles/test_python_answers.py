@@ -82,3 +82,26 @@ def test_wrong_params_are_a_proven_no() -> None:
     answered = raised("m", WrongParams(errors))
     assert (answered.outcome.reason, answered.outcome.executed, answered.outcome.errors) == ("invalid_params", "no", errors)
     assert answered.fault == ""
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise ValueError("mute")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (NotExecuted(17, "no file caf\udce9"), "no file caf?"),
+        (NotExecuted(17, Mute()), "(Mute)"),  # type: ignore[arg-type]  # whatever a function says
+    ],
+    ids=["a name that is no UTF-8", "what cannot be told"],
+)
+def test_a_message_that_cannot_be_told_does_not_take_the_proof_with_it(error: NotExecuted, message: str) -> None:
+    outcome = raised("m", error).outcome
+    assert (outcome.code, outcome.executed, outcome.message) == (17, "no", message)
+
+
+def test_a_traceback_is_text_that_can_be_told() -> None:
+    fault = raised("m", ValueError("no file caf\udce9")).fault
+    assert fault.encode().endswith(b"ValueError: no file caf?")

@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from homing.calling import CurrentCall
+from homing.errors import CallError
 from homing.functions import Function
-from homing.roles.python_answers import Answered
-from homing.roles.python_child import LENGTH_BYTES, Asked, Begun, answer, frame
+from homing.roles.python_answers import Answered, raised
+from homing.roles.python_child import LENGTH_BYTES, Asked, Begun, _frame_of, answer, frame
 from homing.roles.python_pool import child_command
 from tests.roles import offered
 from tests.roles.calling import gone
@@ -70,8 +71,17 @@ def test_it_says_what_it_has_and_answers_one_call_after_the_other() -> None:
         assert there.ask("add", b'{"one":1,"other":2}').result == b"3"
         assert there.ask("misbehave_in_pool", b'{"how":"exit"}').reason == "internal_error"
         assert there.ask("misbehave_in_pool", b'{"how":"interrupt"}').reason == "internal_error"
+        assert there.ask("misbehave_in_pool", b'{"how":"surrogate"}').reason == "internal_error"
         assert there.ask("add", b'{"one":"x","other":2}').reason == "invalid_params"
         assert there.ask("large", b'{"count":3000000}').held_bytes == 3_000_002
+
+
+def test_an_answer_that_cannot_be_told_is_told_as_such() -> None:
+    with pytest.raises(OverflowError):
+        frame(raised("m", CallError(10**30, "No.")))
+    told = msgspec.msgpack.decode(_frame_of("m", raised("m", CallError(10**30, "No.")))[LENGTH_BYTES:], type=Answered)
+    assert (told.outcome.reason, told.outcome.executed) == ("internal_error", "unknown")
+    assert "OverflowError" in told.fault
 
 
 def test_it_leaves_when_the_pool_hangs_up() -> None:

@@ -1,5 +1,6 @@
 """Functions called, ended in time, and answered for whatever they do: src/homing/roles/python_hands.py. No call goes over a socket."""
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -234,3 +235,28 @@ async def test_a_worker_of_coroutines_has_no_processes(tmp_path: Path) -> None:
         assert here.part.pool is None
         text: Any = "x" * 1_000_000
         assert await here.result("length", {"text": text}) == 1_000_000
+
+
+@on_both_loops
+async def test_a_name_that_is_no_utf_8_in_what_a_function_raises_takes_nobody_his_answer(tmp_path: Path) -> None:
+    async with house(tmp_path) as here:
+        for method in ("misbehave", "misbehave_in_pool"):
+            outcome = await here.call(method, {"how": "surrogate"})
+            assert (outcome.reason, outcome.executed) == ("internal_error", "unknown")
+            assert "broke off" in outcome.message
+        assert here.part.running == 0
+    assert ["no file caf?" in event["traceback"] for event in here.events("fault")] == [True, True]
+
+
+@on_both_loops
+async def test_a_log_that_fails_takes_nobody_his_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(tmp_path, only("sleep")) as here:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("no log")
+
+        monkeypatch.setattr(here.part.hands.log, "call", fail)
+        assert (await here.call("sleep", [0])).reason == "ok"
+        monkeypatch.undo()

@@ -54,7 +54,7 @@ def _said(method: str, error: CallError) -> Answered:
         reason=reason or "application",
         executed=executed,
         code=None if reason else error.code,
-        message=str(error.message),
+        message=_text(error.message),
         again=False,
     )
     if error.data is None:
@@ -67,4 +67,12 @@ def _said(method: str, error: CallError) -> Answered:
 
 
 def _told(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip()
+    return _text("".join(traceback.format_exception(error)).rstrip())
+
+
+def _text(value: object) -> str:
+    """Text that can be told: a file's name may have got into it that is no UTF-8."""
+    try:
+        return str(value).encode(errors="replace").decode()
+    except Exception:  # its own __str__ is at fault
+        return f"({type(value).__name__})"

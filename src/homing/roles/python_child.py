@@ -78,7 +78,15 @@ def serve(channel: socket.socket, load: Callable[[], Mapping[str, Function]], pa
             asked = _read_asked(body)
             answered = answer(functions[asked.call.method], asked)
             _flush()  # what was printed belongs to this call, and a child may be killed before the next
-            channel.sendall(frame(answered))
+            channel.sendall(_frame_of(asked.call.method, answered))
+
+
+def _frame_of(method: str, answered: Answered) -> bytes:
+    """The answer, or that it cannot be told: a code of more than 64 bits, say, is no reason to end this process."""
+    try:
+        return frame(answered)
+    except Exception as error:
+        return frame(raised(method, error))
 
 
 def _heed_only(parent: int) -> None:

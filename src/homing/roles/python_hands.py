@@ -160,14 +160,16 @@ class _Calling:
         if self._timer is not None:
             self._timer.cancel()
         outcome = answered.outcome
-        if answered.fault:
-            hands.log.event(
-                "fault",
-                f"{self.method} broke off.",
-                level="error",
-                method=self.method,
-                call_id=start.call_id.hex(),
-                traceback=answered.fault,
-            )
-        hands.log.call(start.call_id.hex(), self.method, start.principal, outcome, time.monotonic() - self._started_at)
-        hands.feed(Finished(start.call_id, start.number, outcome))
+        try:
+            if answered.fault:
+                hands.log.event(
+                    "fault",
+                    f"{self.method} broke off.",
+                    level="error",
+                    method=self.method,
+                    call_id=start.call_id.hex(),
+                    traceback=answered.fault,
+                )
+            hands.log.call(start.call_id.hex(), self.method, start.principal, outcome, time.monotonic() - self._started_at)
+        finally:  # whatever becomes of the log, the call is answered
+            hands.feed(Finished(start.call_id, start.number, outcome))
