@@ -38,6 +38,7 @@ from homing.core.messages import (
     Workers,
 )
 from homing.core.permits import Permit
+from homing.core.queues import LENGTH_BESIDE, weight
 from homing.core.roster import Roster
 from tests.core.people import (
     BROKER_LIFE,
@@ -91,7 +92,7 @@ def consistent(broker: Broker) -> None:
         for name, calls in worker.held.items():
             assert all(broker._copies[call].request.service == name for call in calls)
     assert set(map(id, broker._worker_at.values())) <= set(map(id, broker._workers.values()))
-    assert broker.held_bytes == sum(len(copy.request.body) for copy in broker._copies.values()) <= broker.limits.held_bytes_max
+    assert broker.held_bytes == sum(weight(copy.request) for copy in broker._copies.values()) <= broker.limits.held_bytes_max
     assert bool(broker._losses) == (broker._losses.next_deadline() is not None)
     roster = broker._roster
     for head, known in roster.gateways.items():
@@ -251,6 +252,15 @@ def test_too_many_bytes_refuse_and_name_their_limit() -> None:
     play.gets(G, request(B)).says(refusal(B, reason="overloaded", limit="broker.held_bytes_max"))
     play.gets(G, request(C, body=b"12345678")).says_nothing()
     assert play.machine.held_bytes == 20
+
+
+def test_what_is_long_beside_the_params_counts_as_much_as_they_do() -> None:
+    """Else a peer that heeds nothing could have a broker hold any number of long keys."""
+    play = working(A, held_bytes_max=100)
+    long = request(B, key="k" * LENGTH_BESIDE, trace="t" * 89)
+    play.gets(G, long).says(refusal(B, reason="overloaded", limit="broker.held_bytes_max"))
+    play.gets(G, request(C, body=b"", key="k" * LENGTH_BESIDE, trace="t" * 88)).says_nothing()
+    assert play.machine.held_bytes == 100
 
 
 def test_what_ends_gives_its_bytes_back() -> None:
@@ -878,6 +888,26 @@ def test_a_stray_that_ends_frees_its_credit_at_once(end: Final | Release | Rejec
     play.gets(W1, beat(sent=1, in_flight=(D,))).says_nothing()
     play.gets(G, request(A)).says_nothing()
     assert given(play.gets(W1, end)) == [A]
+
+
+def test_a_worker_that_says_nothing_costs_its_own_credit_and_no_memory() -> None:
+    """Nobody waits for that call any more. Whether the worker still works on it, only the worker can say."""
+    play = beating()
+    play.gets(G, request(A, remaining_ms=3000)).whatever()
+    play.passes(4.5).whatever()
+    assert (len(play.machine), play.machine.held_by(ONE)) == (1, 1)
+    play.passes(1.0).whatever()
+    assert (len(play.machine), play.machine.held_by(ONE), play.machine.held_bytes) == (0, 0, 0)
+    play.gets(G, request(B)).says_nothing()
+    assert given(play.gets(W1, Final(A, ONE, 1, OK))) == [B]
+
+
+def test_what_is_overdue_and_not_listed_frees_its_credit() -> None:
+    play = beating()
+    play.gets(G, request(A, remaining_ms=3000)).whatever()
+    play.passes(6.0).whatever()
+    play.gets(G, request(B)).says_nothing()
+    assert given(play.gets(W1, beat(sent=1, received=1, in_flight=()))) == [B]
 
 
 def test_a_gateways_heartbeat_frees_nothing() -> None:

@@ -1,6 +1,6 @@
 """A broker's tables: a copy, an offer with its credit, and a queue with a line for each principal."""
 
-from homing.core.queues import Copy, Offering, Service
+from homing.core.queues import LENGTH_BESIDE, Copy, Offering, Service, weight
 from tests.core.people import ONE, TWO, W1, A, B, C, call_id, request
 
 
@@ -17,6 +17,11 @@ def order_of(service: Service) -> list[bytes]:
         served.append(head.request.call_id)
     assert not service.lines
     return served
+
+
+def test_a_call_weighs_its_params_and_what_is_long_beside_them() -> None:
+    assert weight(request(body=b"1234")) == 4
+    assert weight(request(body=b"1234", key="k" * LENGTH_BESIDE, trace="tt")) == 6
 
 
 def test_one_principals_calls_are_served_in_order() -> None:

@@ -11,19 +11,7 @@ import msgspec
 
 from homing.core.links import FRAME_BYTES_MAX, UNLIMITED, Links
 from homing.core.losses import Losses
-from homing.core.machine import (
-    Action,
-    Deadlines,
-    Event,
-    Life,
-    Peer,
-    PeerFound,
-    PeerLost,
-    Received,
-    Send,
-    Tick,
-    soonest,
-)
+from homing.core.machine import Action, Deadlines, Event, Life, Peer, PeerFound, PeerLost, Received, Send, Tick, soonest
 from homing.core.messages import (
     GATEWAY_BYTES,
     Cancel,
@@ -44,13 +32,14 @@ from homing.core.messages import (
     Workers,
 )
 from homing.core.permits import Permit
-from homing.core.queues import Copy, Offering, Service
+from homing.core.queues import Copy, Offering, Service, weight
 from homing.core.reach import first_of_each
 from homing.core.refusals import BrokerLimits, forbidden, no_worker, queue_full, refusal
 from homing.core.roster import Roster
 from homing.core.services import Services
 
 GONE_AFTER_S = 0.5  # a connection that blinked comes back within this
+OVERDUE_AFTER_S = 2.0  # beyond its deadline: whoever still has a call says nothing that anybody waits for
 STRAY_LOST_S = 300.0  # how long a loss is worth repeating whose call's deadline is not known
 MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
 
@@ -211,12 +200,12 @@ class Broker:
         service = self._services[request.service]
         copy = Copy(request, now + request.remaining_ms / 1000)
         worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
-        if worker is None or self.held_bytes + len(request.body) > self.limits.held_bytes_max:
+        if worker is None or self.held_bytes + weight(request) > self.limits.held_bytes_max:
             why = self._refusal(service, copy, now)
             if why is not None:
                 return [Send(peer, why)]
         self._copies[request.call_id] = copy
-        self.held_bytes += len(request.body)
+        self.held_bytes += weight(request)
         if worker is not None:
             return [self._give(copy, worker, now)]
         self._queue(service, copy, now)
@@ -469,7 +458,7 @@ class Broker:
             self._expiry.pop(request.call_id, None)
             self._services[request.service].remove(copy)
         del self._copies[request.call_id]
-        self.held_bytes -= len(request.body)
+        self.held_bytes -= weight(request)
 
     # Time and loss
 
@@ -477,7 +466,7 @@ class Broker:
         actions: list[Action] = []
         for call_id in self._expiry.pop_due(now):  # the gateway that owns it settles it by itself
             copy = self._copies.pop(call_id)
-            self.held_bytes -= len(copy.request.body)
+            self.held_bytes -= weight(copy.request)
             self._services[copy.request.service].remove(copy)
         for service in self._services.due(now):
             for copy in [copy for line in service.lines.values() for copy in line]:
@@ -492,9 +481,20 @@ class Broker:
                 self._forget_gateway(life)
         for lost in self._losses.due(now):
             actions += self._to_gateway(lost)
-        for peer in self._links.beats_due(now):
-            actions.append(self._links.beat(peer))
-        return actions
+        beats = self._links.beats_due(now)
+        if beats:
+            self._forget_overdue(now)
+        return actions + [self._links.beat(peer) for peer in beats]
+
+    def _forget_overdue(self, now: float) -> None:
+        """What a worker was given and has said nothing of is not held for ever. Its credit stays taken until the worker speaks."""
+        for worker in self._workers.values():
+            for call_id in worker.given():
+                copy = self._copies[call_id]
+                if copy.deadline + OVERDUE_AFTER_S <= now:
+                    self._free(copy, worker)
+                    self._forget(copy)
+                    worker.strays.add(call_id)
 
     def _peer_lost(self, peer: Peer, now: float) -> list[Action]:
         self._links.close(peer)

@@ -14,6 +14,12 @@ Line: TypeAlias = tuple[str, frozenset[Life]]
 """A principal, and who has refused the calls in this line: all in one line wait for the same workers, so its head speaks for all."""
 
 NOBODY: frozenset[Life] = frozenset()
+LENGTH_BESIDE = 512  # of key and trace: as much as every call may have beside its params
+
+
+def weight(request: Request) -> int:
+    """What of a call is held for it: its params, and what is long beside them."""
+    return len(request.body) + max(0, len(request.key) + len(request.trace) - LENGTH_BESIDE)
 
 
 class Copy(msgspec.Struct, gc=False):

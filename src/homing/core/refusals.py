@@ -5,7 +5,7 @@ import msgspec
 from homing.core.machine import margin_s
 from homing.core.messages import Reject, Request
 from homing.core.permits import Permit
-from homing.core.queues import Copy, Service
+from homing.core.queues import Copy, Service, weight
 
 SOON_MS = 100  # when to come again to a broker that cannot say
 
@@ -21,7 +21,7 @@ class BrokerLimits(msgspec.Struct, frozen=True):
 def refusal(service: Service, copy: Copy, limits: BrokerLimits, held_bytes: int, now: float) -> Reject | None:
     """Why a call cannot be held, or finds no free slot and cannot be queued. None: it may wait."""
     call_id = copy.request.call_id
-    if held_bytes + len(copy.request.body) > limits.held_bytes_max:
+    if held_bytes + weight(copy.request) > limits.held_bytes_max:
         message = "The broker holds as many bytes of params as it may."
         return Reject(call_id, "refused", "overloaded", message, SOON_MS, "broker.held_bytes_max")
     if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
