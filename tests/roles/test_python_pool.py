@@ -1,11 +1,12 @@
 """The processes in which plain functions run: src/homing/roles/python_pool.py."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from homing.calling import CurrentCall
+from homing.roles import python_pool
 from homing.roles.python_answers import Answered
 from homing.roles.python_child import Asked
 from homing.roles.python_pool import Command, Errand, Pool, _ending, child_command
@@ -181,6 +183,38 @@ async def test_a_process_that_lacks_a_method_is_no_use() -> None:
 async def test_a_process_that_ends_before_it_has_begun_is_told() -> None:
     async with pool(command=lambda descriptor: [sys.executable, "-c", "raise SystemExit(9)"]) as here:
         assert await here.start() == "it ended before it had begun (exit code 9)"
+
+
+@on_both_loops
+async def test_a_process_that_cannot_be_started_now_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors or memory for a moment the pool must not stay empty for ever."""
+    monkeypatch.setattr(python_pool, "AGAIN_AFTER_S", 0.01)
+    said: list[str] = []
+    failures = 0
+
+    def command(descriptor: int) -> Sequence[str]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(errno.EMFILE, "too many open files")
+        return child_command(TARGET)(descriptor)
+
+    async with pool(command=command, log=lambda message, fault: said.append(message)) as here:
+        await here.start()
+        failures = 2
+        asked = Asking(here, "die", b'{"how":"exit"}')
+        assert (await asked.answer()).outcome.executed == "unknown"
+        assert await Asking(here, "add", b'{"one":1,"other":2}').result() == b"3"
+    assert [message for message in said if "cannot be started" in message] == [
+        "A process of the pool cannot be started: [Errno 24] too many open files"
+    ] * 2
+
+
+@on_both_loops
+async def test_a_pool_that_cannot_start_anything_says_so() -> None:
+    async with pool(command=lambda descriptor: ["/not/there"]) as here:
+        assert "cannot be started" in await here.start()
+        assert here.pids == []
 
 
 @on_both_loops

@@ -109,8 +109,18 @@ class Pool:
             await self._empty.wait()
 
     def _spawn(self) -> None:
-        if not self._closing:
+        if self._closing:
+            return
+        try:
             self._children.add(_Child(self, self._command, self._loop))
+        except OSError as error:  # no descriptor, memory or process is to be had now
+            self._tell_begun(f"it cannot be started ({error})")
+            self._log(f"A process of the pool cannot be started: {error}", "")
+            self._spawn_later()
+
+    def _spawn_later(self) -> None:
+        timer = self._loop.call_later(AGAIN_AFTER_S, self._spawn)
+        self._again = {each for each in self._again if each.when() > self._loop.time()} | {timer}
 
     def _give(self, child: "_Child", errand: Errand) -> None:
         errand.child = child
@@ -157,8 +167,7 @@ class Pool:
             self._spawn()
         else:
             self._tell_begun(f"it ended before it had begun ({_ending(code)})")
-            timer = self._loop.call_later(AGAIN_AFTER_S, self._spawn)
-            self._again = {each for each in self._again if each.when() > self._loop.time()} | {timer}
+            self._spawn_later()
         if child.ready and errand is None and not child.killed:
             self._log(f"A process of the pool ended while it had nothing to do ({_ending(code)}).", "")
         if self._empty is not None and not self._children:
@@ -189,11 +198,15 @@ class _Child:
         self.killed = False
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with theirs:
-            # A group of its own: Ctrl-C is for the worker, and a kill for all that the function has started.
-            self._process = subprocess.Popen(  # noqa: S603
-                command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
-            )
+        try:
+            with theirs:
+                # A group of its own: Ctrl-C is for the worker, and a kill for all that the function has started.
+                self._process = subprocess.Popen(  # noqa: S603
+                    command(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0
+                )
+        except BaseException:
+            ours.close()
+            raise
         self.pid = self._process.pid
         self._socket = ours
         loop.add_reader(ours.fileno(), self._readable)
