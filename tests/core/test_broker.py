@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from homing.core.broker import Broker, BrokerLimits
+from homing.core.losses import LOSSES_MAX
 from homing.core.machine import (
     Abandoned,
     Draining,
@@ -925,6 +926,15 @@ def test_a_heartbeat_that_lists_nothing_known_is_no_list() -> None:
 
 
 # What a broker that has started anew never gave
+
+
+def test_no_more_is_said_to_be_lost_than_is_remembered() -> None:
+    """A worker may list a hundred thousand that nobody gave it, and leave."""
+    play = beating()
+    play.gets(W1, beat(sent=1, in_flight=tuple(call_id(number) for number in range(100, 100 + LOSSES_MAX + 5)))).says_nothing()
+    said = play.gets(W1, Disconnect())
+    said.whatever()
+    assert sum(isinstance(action, Send) and isinstance(action.message, Lost) for action in said.actions) == LOSSES_MAX
 
 
 def test_what_a_lost_life_held_of_an_earlier_broker_is_lost_under_all_its_claims() -> None:

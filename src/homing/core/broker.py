@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from homing.core.links import FRAME_BYTES_MAX, UNLIMITED, Links
-from homing.core.losses import Losses
+from homing.core.losses import LOSSES_MAX, Losses
 from homing.core.machine import Action, Deadlines, Event, Life, Peer, PeerFound, PeerLost, Received, Send, Tick, soonest
 from homing.core.messages import (
     GATEWAY_BYTES,
@@ -526,7 +526,7 @@ class Broker:
         self._services.offer(worker, {}, now)
         del self._workers[worker.life]
         self._told_lives = False
-        for call_id in sorted(worker.strays):  # under which claims it held them only earlier lives of this broker knew
+        for call_id in sorted(worker.strays)[:LOSSES_MAX]:  # under which claims, only earlier lives of this broker knew
             actions += self._to_gateway(self._losses.add(call_id, worker.life, 0, now + STRAY_LOST_S, now))
         for call_id in worker.given():
             copy = self._copies[call_id]

@@ -1,5 +1,6 @@
 """What a broker has to tell gateways of lives that are lost, until they have seen it."""
 
+from collections import OrderedDict
 from typing import TypeAlias
 
 from homing.core.machine import Life
@@ -17,7 +18,7 @@ class Losses:
     __slots__ = ("_again_at", "_until")
 
     def __init__(self) -> None:
-        self._until: dict[Loss, float] = {}
+        self._until: OrderedDict[Loss, float] = OrderedDict()  # a dict would look for its oldest longer and longer
         self._again_at: float | None = None
 
     def __len__(self) -> int:
@@ -27,7 +28,7 @@ class Losses:
         """One more, to be told now and repeated."""
         self._until[call_id, life, claim] = until
         if len(self._until) > LOSSES_MAX:
-            del self._until[next(iter(self._until))]
+            self._until.popitem(last=False)
         if self._again_at is None:
             self._again_at = now + LOST_EVERY_S
         return Lost(call_id, life, claim)
@@ -51,7 +52,7 @@ class Losses:
         """All that are to be told again now."""
         if self._again_at is None or now < self._again_at:
             return []
-        self._until = {loss: until for loss, until in self._until.items() if until > now}
+        self._until = OrderedDict((loss, until) for loss, until in self._until.items() if until > now)
         self._again_at = now + LOST_EVERY_S
         self._rest()
         return [Lost(*loss) for loss in self._until]
