@@ -12,24 +12,24 @@ class Services(dict[str, Service]):
     Whoever was going to offer a service has had the time since this broker began.
     """
 
-    __slots__ = ("_began_at", "_no_worker_after_s", "patience")
+    __slots__ = ("_no_worker_after_s", "began_at", "patience")
 
     def __init__(self, no_worker_after_s: float) -> None:
         super().__init__()
         self._no_worker_after_s = no_worker_after_s
-        self._began_at: float | None = None
+        self.began_at: float | None = None  # the broker's first event
         self.patience: Deadlines[str] = Deadlines()  # until when those are waited for that nobody offers
 
     def __missing__(self, name: str) -> Service:
-        assert self._began_at is not None, "with the first event"
-        service = self[name] = Service(name, self._began_at)
-        self.patience.set(name, self._began_at + self._no_worker_after_s)
+        assert self.began_at is not None, "with the first event"
+        service = self[name] = Service(name, self.began_at)
+        self.patience.set(name, self.began_at + self._no_worker_after_s)
         return service
 
     def begin(self, now: float) -> None:
         """Time runs from the first event on."""
-        if self._began_at is None:
-            self._began_at = now
+        if self.began_at is None:
+            self.began_at = now
 
     def offer(self, worker: Offering, services: Mapping[str, int], now: float) -> None:
         """A worker offers these, each with its credit, and what it offered before no longer."""
