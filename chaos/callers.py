@@ -3,10 +3,12 @@
 import asyncio
 import random
 import time
+from functools import partial
 
 from chaos import desk, provider
 from chaos.doors import ClientDoor, Door, GatewayDoor, Wish
 from chaos.history import Call
+from chaos.keys import BROKER
 from chaos.stage import Stage
 from homing import AsyncClient
 from homing.errors import Effect
@@ -14,20 +16,30 @@ from homing.errors import Effect
 EFFECTS: tuple[Effect, ...] = ("once", "once", "keyed", "safe")
 ENDS = {"bank": provider.ENDS, "desk": desk.ENDS}
 ENDS_WEIGHTS = {"bank": (70, 4, 2, 3, 5, 5, 5, 6), "desk": (70, 6, 5, 4, 4, 3, 5, 3)}
+STRANGER = "stranger"
+STRANGE = 0.05  # of all calls
+CALM_S = 15.0  # enough for whoever is not lost
 
 
 def doors(stage: Stage) -> list[Door]:
     """All ways in that the stage has."""
     found: list[Door] = []
-    for gateway, port in zip(stage.of("gateway"), stage.gateway_ports, strict=True):
+    for gateway, port in zip(stage.gateways, stage.gateway_ports, strict=True):
         found.append(GatewayDoor(gateway, port))
     for number, urls in enumerate(stage.client_urls):
-        found.append(ClientDoor(f"client {number}", lambda urls=urls: AsyncClient(urls)))  # type: ignore[misc]
+        name = "client" if number < stage.shape.clients else STRANGER
+        found.append(ClientDoor(f"{name} {number}", partial(_to_brokers, stage, urls, name)))
     for number in range(stage.shape.web_clients):
-        gateway, port = stage.of("gateway")[number], stage.gateway_ports[number]
-        url = f"http://127.0.0.1:{port}"
-        found.append(ClientDoor(f"web client {number}", lambda url=url: AsyncClient(url), gateway))  # type: ignore[misc]
+        gateway, port = stage.gateways[number], stage.gateway_ports[number]
+        found.append(ClientDoor(f"web client {number}", partial(AsyncClient, f"http://127.0.0.1:{port}"), gateway))
     return found
+
+
+def _to_brokers(stage: Stage, urls: list[str], name: str) -> AsyncClient:
+    keys = stage.keys
+    if keys is None:
+        return AsyncClient(urls)
+    return AsyncClient(urls, curve=keys.path(name), broker_key=keys.public[BROKER])
 
 
 class Callers:
@@ -35,7 +47,9 @@ class Callers:
 
     def __init__(self, stage: Stage, dice: random.Random, *, per_s: float, prefix: str) -> None:
         self.calls: list[Call] = []
-        self.doors = doors(stage)
+        there = doors(stage)
+        self.doors = [door for door in there if not door.name.startswith(STRANGER)]
+        self.strangers = [door for door in there if door.name.startswith(STRANGER)]
         self.services = ("bank", "desk") if stage.shape.desks else ("bank",)
         self._stage = stage
         self._dice = dice
@@ -54,13 +68,16 @@ class Callers:
         """One call, as the dice fall."""
         dice = self._dice
         service, effect = dice.choice(self.services), dice.choice(EFFECTS)
+        if self._stage.shape.calm:
+            end, timeout_s = "ok", CALM_S
         end = end or dice.choices(ENDS[service], ENDS_WEIGHTS[service])[0]
         delay_ms = int(dice.choice((0, 10, 50, 250, 1000)) * (0.5 + dice.random()))
         timeout_s = timeout_s or dice.choice((0.5, 1.0, 2.0, 5.0, 10.0)) * (0.8 + 0.4 * dice.random())
         method = f"{service}.{effect}" + (dice.choice(("", "_apart")) if service == "desk" else "")
         params: dict[str, object] = {"token": f"{self._prefix}-{len(self.calls)}", "end": end, "delay_ms": delay_ms}
         wish = Wish(method=method, params=params, told=dice.random() < 0.5, retries=dice.choice((0, 2)))
-        self.place(wish, effect, round(timeout_s, 3), dice.choice(self.doors))
+        through = self.strangers if self.strangers and dice.random() < STRANGE else self.doors
+        self.place(wish, effect, round(timeout_s, 3), dice.choice(through))
 
     def flood(self, count: int, timeout_s: float) -> None:
         """So many at once."""
@@ -77,6 +94,7 @@ class Callers:
         """One call, as it is said."""
         token, end = str(wish.params["token"]), str(wish.params["end"])
         call = Call(token=token, effect=effect, via=door.name, sent_at=time.monotonic(), timeout_s=timeout_s, end=end)
+        call.forbidden = door in self.strangers
         self.calls.append(call)
         running = asyncio.ensure_future(self._call(call, wish, door))
         self._running.add(running)
@@ -90,7 +108,7 @@ class Callers:
 
     async def close(self) -> None:
         """Nobody calls any more."""
-        for door in self.doors:
+        for door in (*self.doors, *self.strangers):
             if isinstance(door, ClientDoor):
                 await door.close()
 

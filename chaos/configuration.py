@@ -1,9 +1,12 @@
 """What the processes of a round read: one file for all roles, and a codec that holds the GIL."""
 
-TABLES = """
+from chaos.keys import Keys
+
+_TABLES = """
 [gateway]
 listen = "127.0.0.1:0"
 anonymous = ["*"]
+{gateway}
 deadline = { default = "10s", max = "60s" }
 drain = { delay = "0s", timeout = "20s" }
 
@@ -12,9 +15,10 @@ listen = "127.0.0.1:0"
 
 [broker]
 no_worker_after = "8s"
+{broker}
 
 [worker]
-insecure = true
+{worker}
 drain = { delay = "0s", timeout = "20s" }
 
 [providers.bank]
@@ -61,3 +65,14 @@ def hold(value):
     ctypes.PyDLL(None).usleep(int(value["seconds"] * 1_000_000))
     return json.dumps(value).encode(), "application/json"
 '''
+
+
+def tables(*, listen: str = "", keys: Keys | None = None, worker: str = "worker") -> str:
+    """The file. `listen` opens the broker of a house to others; `worker` is under which name a worker dials."""
+    lines = {"gateway": "", "broker": f'listen = "{listen}"' if listen else "", "worker": "insecure = true"}
+    if keys is not None:
+        lines = {"gateway": keys.dials("gateway"), "broker": f"{lines['broker']}\n{keys.listens()}", "worker": keys.dials(worker)}
+    text = _TABLES
+    for name, line in lines.items():
+        text = text.replace(f"{{{name}}}", line)
+    return text if keys is None else f"{text}\n{keys.peers()}"

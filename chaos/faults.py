@@ -4,18 +4,17 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Callable
 
 from chaos.callers import Callers
 from chaos.doors import ClientDoor, Wish
+from chaos.house_faults import Drawn, HouseFaults
 from chaos.links import Link
 from chaos.processes import Process
 from chaos.stage import Stage
 
-Fault: TypeAlias = Callable[[], Awaitable[None]]
-
 EVERY_S = (0.2, 2.5)
+CALM_EVERY_S = (1.0, 8.0)
 RESTART_S = (0.0, 1.5)
 STOP_S = (0.1, 9.0)  # over the 6.5 s after which ZMTP takes a connection for dead
 STALL_S = (0.1, 9.0)
@@ -35,29 +34,39 @@ class Faults:
         self._dice = dice
         self._told = told
         self._running: set[asyncio.Task[None]] = set()
-        self._faults: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
-            (6, "kill", self._kill),
-            (4, "stop", self._stop),
-            (3, "leave", self._leave),
-            (5, "cut", self._cut),
-            (5, "cut at a byte", self._cut_at_a_byte),
-            (4, "stall", self._stall),
-            (2, "stop and flood", self._flood),
-            (1, "hold the GIL", self._hold),
-        ]
-        if stage.islands:
-            self._faults.append((4, "partition", self._partition))
         self._clients = [door for door in callers.doors if isinstance(door, ClientDoor)]
-        if self._clients:
-            self._faults.append((2, "close a client", self._reopen))
-        if clock:
-            self._faults.append((2, "wall clock", self._clock))
+        self._calm = stage.shape.calm
+        self._faults = self._of_processes()
+        if not self._calm:
+            self._faults += self._of_cables()
+            self._faults.append((1, "hold the GIL", self._hold))
+            if self._clients:
+                self._faults.append((2, "close a client", self._reopen))
+            if clock:
+                self._faults.append((2, "wall clock", self._clock))
+
+    def _of_processes(self) -> list[Drawn]:
+        house = self._stage.house
+        if house is not None:
+            faults = HouseFaults(house, self._callers, self._dice, self._told)
+            if self._calm:
+                return faults.calm()
+            return [*faults.all(), (1, "kill", self._kill), (1, "stop", self._stop), (1, "leave", self._leave)]
+        return [(6, "kill", self._kill), (4, "stop", self._stop), (3, "leave", self._leave), (2, "stop and flood", self._flood)]
+
+    def _of_cables(self) -> list[Drawn]:
+        faults: list[Drawn] = []
+        if self._stage.links:
+            faults += [(5, "cut", self._cut), (5, "cut at a byte", self._cut_at_a_byte), (4, "stall", self._stall)]
+        if self._stage.islands:
+            faults.append((4, "partition", self._partition))
+        return faults
 
     async def come(self, seconds: float) -> None:
         """For so long."""
         until = time.monotonic() + seconds
         while (now := time.monotonic()) < until:
-            await asyncio.sleep(min(self._dice.uniform(*EVERY_S), until - now))
+            await asyncio.sleep(min(self._dice.uniform(*(CALM_EVERY_S if self._calm else EVERY_S)), until - now))
             _, name, fault = self._dice.choices(self._faults, [weight for weight, _, _ in self._faults])[0]
             self.counts[name] += 1
             running = asyncio.ensure_future(fault())

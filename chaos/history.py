@@ -51,6 +51,7 @@ class Call(msgspec.Struct, kw_only=True):
     result: str = ""
     paused_s: float = 0.0
     grace_s: float = 0.0
+    forbidden: bool = False  # its caller has no right to it
     end: str = "ok"
 
 
@@ -84,6 +85,15 @@ def check(calls: list[Call], ledger: list[Entry], *, late_s: float) -> Findings:
     return found
 
 
+def noticed(calls: list[Call]) -> list[str]:
+    """Who has noticed anything, where nobody may: what should have succeeded, and did not."""
+    return [
+        f"{call.token} ({call.effect}, {call.via}): {_ending(call)}"
+        for call in calls
+        if call.heard != "ok" and not call.forbidden
+    ]
+
+
 def _ending(call: Call) -> str:
     """How it ended, in two or three words; the last is what the caller may believe."""
     if call.heard == "ok":
@@ -114,6 +124,8 @@ def _wrongs(call: Call, entries: list[Entry], late_s: float) -> list[str]:
         wrongs.append(f"said executed: yes ({call.reason}), and the provider never had it")
     if call.heard == "ok" and call.result != call.token:
         wrongs.append(f"the result of another call: {call.result!r}")
+    if call.forbidden and (done or call.heard == "ok"):
+        wrongs.append("carried out for somebody who has no right to it")
     if call.effect == "once" and len(done) > 1:
         times = ", ".join(f"{entry.at - call.sent_at:+.2f} s" for entry in done)
         wrongs.append(f"once, and the provider had it {len(done)} times: {times}")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-Role: TypeAlias = Literal["gateway", "broker", "worker", "desk"]
+Role: TypeAlias = Literal["gateway", "broker", "worker", "desk", "house"]
 
 COMMAND = [sys.executable, "-c", "from homing.cli import main; main()"]
 PATIENCE_S = 60.0
@@ -135,6 +135,10 @@ class Process:
             self.signal(signal.SIGKILL)
             await self._child.wait()
         self.resume()
+
+    async def raze(self) -> None:
+        """With all that it may have under it."""
+        await self.kill()
 
     async def leave(self, patience_s: float = PATIENCE_S) -> int:
         """Told to drain; its exit code, or -9 if it had to be killed."""

@@ -9,7 +9,7 @@ import msgspec
 
 from chaos.callers import Callers
 from chaos.faults import Faults
-from chaos.history import Entry, Findings, check
+from chaos.history import Entry, Findings, check, noticed
 from chaos.shapes import Shape
 from chaos.stage import Stage
 
@@ -62,6 +62,8 @@ async def play(
     (folder / "calls.jsonl").write_bytes(b"".join(msgspec.json.encode(call) + b"\n" for call in callers.calls))
     findings = check(callers.calls, entries, late_s=late_s)
     findings.broken += faults.wrongs + wrongs
+    if shape.calm:
+        findings.broken += [f"nothing was amiss, and yet: {what}" for what in noticed(callers.calls)]
     return Round(seed, shape, dict(faults.counts), findings, healed_s)
 
 
@@ -72,6 +74,7 @@ async def heal(callers: Callers) -> tuple[float, list[str]]:
     while wanting and time.monotonic() < began + HEALED_S:
         probes = [callers.probe(method, door, 3.0) for door, method in wanting]
         await callers.settled()
+        await asyncio.sleep(0.2)
         wanting = [pair for pair, probe in zip(wanting, probes, strict=True) if probe.heard != "ok"]
     return time.monotonic() - began, [f"{method} does not succeed again by {door.name}" for door, method in wanting]
 

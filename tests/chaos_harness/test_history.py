@@ -54,6 +54,7 @@ BROKEN = {
     "under another key": ([call(effect="keyed")], [entry(key="a"), entry(key="b")]),
     "with another body": ([call(effect="keyed")], [entry(key="a"), entry(key="a", body="x"), entry(key="a", body="y")]),
     "without a key": ([call(effect="keyed")], [entry()]),
+    "no right to it": ([call(forbidden=True)], [entry()]),
     "a call that nobody made": ([call()], [entry(), entry("t9")]),
 }
 

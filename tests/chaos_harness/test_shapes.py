@@ -13,8 +13,11 @@ def test_a_seed_draws_one_shape(kind: Kind) -> None:
         shape = draw(random.Random(seed), kind=kind, islands=True)
         assert shape == draw(random.Random(seed), kind=kind, islands=True)
         assert shape.kind == kind
-        assert bool(shape.desks) is (kind in ("python", "all"))
-        assert bool(shape.clients) is (kind in ("clients", "all"))
+        assert shape.desks or kind not in ("python", "all")
+        assert shape.clients or kind not in ("clients", "curve", "all")
+        assert shape.curve or kind != "curve"
+        assert kind != "roles" or not (shape.desks or shape.clients or shape.curve)
+        assert not shape.housed or (shape.brokers, shape.islands) == (1, 0)
         assert shape.web_clients <= shape.gateways
         assert shape.islands <= shape.workers
 
