@@ -984,6 +984,16 @@ def test_gateways_learn_whom_the_broker_reaches_and_what_they_offer() -> None:
     said.says(Send(G, Workers((ONE,), (REFUND,))), Send(G2, Workers((ONE,), (REFUND,))))
 
 
+def test_a_worker_that_offers_more_than_a_message_holds_hides_nobody() -> None:
+    play = broker(heartbeat_s=1.0)
+    play.gets(W1, offering(ONE, CHARGE)).whatever()
+    flood = (MethodOffer(f"acme.{number}", "acme", params=bytes(1_000_000)) for number in range(40))
+    told = play.gets(W2, offering(TWO, *flood)).one(Workers)
+    assert told.lives == (ONE, TWO)
+    assert CHARGE in told.methods
+    assert 0 < len(told.methods) < 40
+
+
 def test_what_has_not_changed_is_not_told_again() -> None:
     play = broker(heartbeat_s=1.0)
     play.gets(W1, offering(ONE, CHARGE)).whatever()

@@ -1,7 +1,10 @@
 """Whom a gateway's brokers reach, and what those can do."""
 
-from homing.core.messages import MethodOffer, Workers
-from homing.core.reach import METHODS_KEPT_S, Reach, first_of_each
+import pytest
+
+from homing.core import codec
+from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
+from homing.core.reach import METHODS_KEPT_S, Reach, first_of_each, workers_of
 from tests.core.people import BACKUP, BROKER, ONE, TWO
 
 CHARGE, REFUND, NEWER = MethodOffer("a.charge", "a"), MethodOffer("a.refund", "a"), MethodOffer("a.charge", "a", "safe")
@@ -64,3 +67,36 @@ def test_a_method_that_is_offered_again_stays() -> None:
     reach.told(BROKER, Workers((), ()), 1.0)
     assert not reach.told(BROKER, Workers((TWO,), (CHARGE,)), 2.0)
     assert reach.next_deadline() is None
+
+
+def large(name: str, length: int, text: str = "") -> MethodOffer:
+    return MethodOffer(name, "a", "once", 2**31, text, bytes(length), (text,))
+
+
+@pytest.mark.parametrize("bytes_max", [64 * 1024, 16 * 1024 * 1024])
+@pytest.mark.parametrize(
+    "offers",
+    [
+        [MethodOffer(f"a.{number}", "a") for number in range(20_000)],
+        [large(f"a.{number}", 1_000_000) for number in range(40)],
+        [large(f"a.{number}", 0, "\N{GRINNING FACE}" * 250) for number in range(20_000)],
+    ],
+    ids=["many", "large", "of long words"],
+)
+def test_what_a_gateway_is_told_can_be_sent_and_read_however_much_there_is(offers: list[MethodOffer], bytes_max: int) -> None:
+    """Else one worker that offers too much would hide all others from every gateway."""
+    lives = [number.to_bytes(LIFE_BYTES, "big") for number in range(12_000)]
+    told = workers_of(lives, [CHARGE, *offers, REFUND], bytes_max)
+    assert codec.decode(codec.encode([told])) == [told]
+    assert codec.frame_bytes(told) <= bytes_max
+    assert CHARGE in told.methods
+    assert told.lives == tuple(lives[: len(told.lives)])
+    assert len(told.lives) >= 1000
+
+
+def test_all_is_told_where_it_fits_by_name() -> None:
+    assert workers_of([ONE, TWO], [REFUND, CHARGE, NEWER], 1000) == Workers((ONE, TWO), (CHARGE, REFUND))
+
+
+def test_what_is_too_large_hides_nothing_that_comes_after_it() -> None:
+    assert workers_of([ONE], [large("a.large", 1000), CHARGE], 1000).methods == (CHARGE,)

@@ -29,11 +29,10 @@ from homing.core.messages import (
     Release,
     Request,
     Settled,
-    Workers,
 )
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Offering, Service, weight
-from homing.core.reach import first_of_each
+from homing.core.reach import workers_of
 from homing.core.refusals import BrokerLimits, forbidden, no_worker, queue_full, refusal
 from homing.core.roster import Roster
 from homing.core.services import Services
@@ -175,8 +174,9 @@ class Broker:
 
     def _lives_for(self, gateway: Peer) -> Send:
         calls = self._roster.permit(gateway).calls
-        offers = first_of_each(offer for worker in self._workers.values() for offer in worker.methods if calls(offer.service))
-        return Send(gateway, Workers(tuple(self._workers), tuple(offers[name] for name in sorted(offers))))
+        offers = (offer for worker in self._workers.values() for offer in worker.methods if calls(offer.service))
+        bytes_max = min(self._links.reads(gateway), self._links.frame_bytes_max)
+        return Send(gateway, workers_of(self._workers, offers, bytes_max))
 
     def _greet(self, peer: Peer, greeting: Hello | Ready) -> list[Action]:
         """Both sides know at once who the other is, and how large a frame it reads."""

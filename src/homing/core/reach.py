@@ -1,13 +1,17 @@
 """Whom a gateway's brokers reach, and what those can do, as the brokers last said."""
 
 from collections.abc import Iterable
+from itertools import islice
+from operator import attrgetter
 
 from homing.core.machine import Deadlines, Life, Peer
-from homing.core.messages import MethodOffer, Workers
+from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
 
 METHODS_KEPT_S = (
     60.0  # after the last worker that offered one: it may be starting anew, and a call for it is no unknown method yet
 )
+LIVES_MAX, METHODS_MAX = 10_000, 10_000  # that WORKERS may name
+LIFE_PACKED_BYTES = LIFE_BYTES + 2
 
 
 class Reach:
@@ -62,6 +66,25 @@ class Reach:
         before = self._methods
         self._methods = {**before, **offered}
         return self._methods != before
+
+
+def workers_of(lives: Iterable[Life], offers: Iterable[MethodOffer], bytes_max: int) -> Workers:
+    """What a gateway is told of them: as much as a message holds. Whoever came first stays in: what is new must not hide what was."""
+    reached = tuple(islice(lives, min(LIVES_MAX, bytes_max // (2 * LIFE_PACKED_BYTES))))
+    left_bytes = bytes_max - LIFE_PACKED_BYTES * len(reached)
+    told: list[MethodOffer] = []
+    for offer in first_of_each(offers).values():
+        size = _bytes_of(offer)
+        if size < left_bytes and len(told) < METHODS_MAX:
+            left_bytes -= size
+            told.append(offer)
+    return Workers(reached, tuple(sorted(told, key=attrgetter("name"))))
+
+
+def _bytes_of(offer: MethodOffer) -> int:
+    """What it takes of a frame, at most."""
+    texts = (offer.name, offer.service, offer.summary, *offer.positional)
+    return len(offer.params) + sum(4 * len(text) + 5 for text in texts) + 32
 
 
 def first_of_each(offers: Iterable[MethodOffer]) -> dict[str, MethodOffer]:
