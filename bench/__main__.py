@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 
 from bench import chart, load, programs
-from bench.load import Held, Measure
+from bench.load import Held, Measure, say
 from bench.machines import handles
+from bench.programs import CONNECTIONS
 
 ROOT = Path(__file__).parent.parent
-CONNECTIONS = (1, 64, 512)
 HELD_CALLS = 9000
 
 
@@ -73,15 +73,6 @@ def held(calls: int, results: Results) -> None:
             results.held.append(measure)
             print(f"{measure.program:24} {measure.kb_per_call:8.1f} KB a held call, {measure.calls} held", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def say(measure: Measure) -> None:
-    """A line of the table."""
-    print(
-        f"{measure.program:24} {measure.connections:4} connections {measure.calls_per_s:9.0f} calls/s {measure.cpu_us_per_call:8.1f} µs CPU "
-        f"p50 {measure.p50_ms:8.2f} ms p99 {measure.p99_ms:8.2f} ms" + (f"  {measure.errors} ERRORS" if measure.errors else ""),
-        flush=True,
-    )
 
 
 def ratios(results: Results) -> dict[str, float]:

@@ -21,8 +21,8 @@ async def echo(text: str) -> str:
 
 async def load(url: str, in_flight: int, seconds: float, *curve: str) -> None:
     """Ask."""
-    keys = {"curve": curve[0], "broker_key": curve[1]} if curve else {}
-    async with AsyncClient(url, **keys) as homing:
+    key, broker_key = curve or (None, None)
+    async with AsyncClient(url, curve=key, broker_key=broker_key) as homing:
         params = {"text": BODY}
         await fly(lambda: homing.call("echo.echo", params, timeout=30), in_flight, seconds)
 

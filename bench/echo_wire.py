@@ -27,18 +27,18 @@ class Peer:
     def __init__(self, url: str) -> None:
         self.life = os.urandom(LIFE_BYTES)
         self.said: list[Message] = []
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self._socket.set(zmq.IMMEDIATE, 1)
-        self._socket.connect(url)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.set(zmq.IMMEDIATE, 1)
+        self.socket.connect(url)
 
     def hear(self) -> list[Message]:
         """What has come, waited for."""
-        return codec.decode(self._socket.recv_multipart())
+        return codec.decode(self.socket.recv_multipart())
 
     def flush(self) -> None:
         """Say it."""
         if self.said:
-            self._socket.send_multipart(codec.encode(self.said))
+            self.socket.send_multipart(codec.encode(self.said))
             self.said.clear()
 
 

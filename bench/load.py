@@ -5,12 +5,14 @@ import re
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import msgspec
 import uvloop
 
-from bench.programs import BODY, KEY, LOAD_CORE, Program
+from bench.programs import BODY, KEY, LOAD_CORE, Program, on_core
 
 SCRIPT = """
 wrk.method = "POST"
@@ -40,15 +42,45 @@ class Measure(msgspec.Struct):
     errors: int
 
 
-def wrk(program: Program, connections: int, seconds: float) -> Measure:
-    """Load a program from the other core."""
+def say(measure: Measure) -> None:
+    """A line of the table."""
+    print(
+        f"{measure.program:28} {measure.connections:4} connections {measure.calls_per_s:9.0f} calls/s "
+        f"{measure.cpu_us_per_call:8.1f} µs CPU p50 {measure.p50_ms:8.2f} ms p99 {measure.p99_ms:8.2f} ms"
+        + (f"  {measure.errors} ERRORS" if measure.errors else ""),
+        flush=True,
+    )
+
+
+def ready(port: int, patience_s: float = 30.0) -> None:
+    """Until a call is answered."""
+    until = time.monotonic() + patience_s
+    while (status := ask(port)) != 200:
+        if time.monotonic() > until:
+            raise SystemExit(f"no call is answered on port {port}: {status}")
+        time.sleep(0.02)
+
+
+def ask(port: int, timeout_s: float = 30.0) -> int:
+    """One call; the status of its answer, 0 if there is none."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/rpc", BODY, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def wrk(program: Program, connections: int, seconds: float, *, core: int | None = LOAD_CORE) -> Measure:
+    """Load a program, from the other core unless another is named."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(SCRIPT.format(body=BODY.decode(), key=KEY))
         script.flush()
         command = [
-            "taskset",
-            "-c",
-            str(LOAD_CORE),
+            *on_core(core),
             "wrk",
             "-t1",
             f"-c{connections}",

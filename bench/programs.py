@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 HERE = Path(__file__).parent
+CONNECTIONS = (1, 64, 512)
 PROGRAM_CORE, LOAD_CORE = 0, (os.cpu_count() or 1) - 1
 KEY = "hk_" + "b" * 43
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"acme.charge","params":{"account":"a1","amount":1200}}'
@@ -50,6 +51,8 @@ in_flight_max = 20000
 [providers.acme]
 base_url = "{provider}"
 in_flight_max = 10000
+[worker]
+credit = 2000
 [methods."acme.charge"]
 provider = "acme"
 request = "POST /charges"
@@ -62,12 +65,13 @@ properties.amount = {{ type = "integer", minimum = 1 }}
 
 
 class Program(msgspec.Struct):
-    """A running program: its process, where it listens, and how long it took to."""
+    """A running program: its process, where it listens, how long it took to, and what else belongs to it."""
 
     name: str
     process: subprocess.Popen[bytes]
     port: int
     start_s: float
+    beside: "tuple[Program, ...]" = ()
 
     @property
     def url(self) -> str:
@@ -76,7 +80,7 @@ class Program(msgspec.Struct):
     def cpu_s(self) -> float:
         """Seconds of processor used so far, by it and its children."""
         ticks = sum(_ticks(pid) for pid in _family(self.process.pid))
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return ticks / os.sysconf("SC_CLK_TCK") + sum(each.cpu_s() for each in self.beside)
 
     def rss_kb(self) -> float:
         """Resident memory."""
@@ -106,11 +110,18 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there. One that is connected to itself, as chance will have it, is nobody."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+        return bool(probe.getsockname() != probe.getpeername())
+    return False
+
+
 def reachable(port: int, patience_s: float = 30.0) -> None:
     """Until somebody takes connections there."""
     until = time.monotonic() + patience_s
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        if listens(port):
             return
         if time.monotonic() > until:
             raise SystemExit(f"nobody listens on port {port}")
@@ -118,13 +129,14 @@ def reachable(port: int, patience_s: float = 30.0) -> None:
 
 
 @contextlib.contextmanager
-def running(name: str, command: list[str], port: int, core: int, **popen: Any) -> Iterator[Program]:
-    """A program pinned to a core, from the moment it takes connections until the block ends."""
+def running(name: str, command: list[str], port: int, core: int | None, **popen: Any) -> Iterator[Program]:
+    """A program pinned to a core (None: to none), from the moment it takes connections until the block ends."""
     began = time.monotonic()
-    process = subprocess.Popen(["taskset", "-c", str(core), *command], stdout=subprocess.DEVNULL, **popen)
+    popen.setdefault("stderr", subprocess.DEVNULL)
+    process = subprocess.Popen([*on_core(core), *command], stdout=subprocess.DEVNULL, **popen)
     try:
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            if listens(port):
                 break
             if process.poll() is not None or time.monotonic() - began > 30:
                 raise SystemExit(f"{name} did not start: {' '.join(command)}")
@@ -139,7 +151,12 @@ def running(name: str, command: list[str], port: int, core: int, **popen: Any) -
             process.wait()
 
 
-def nginx(folder: Path, *, core: int, upstream: int = 0) -> contextlib.AbstractContextManager[Program]:
+def on_core(core: int | None) -> list[str]:
+    """The beginning of a command that runs there."""
+    return [] if core is None else ["taskset", "-c", str(core)]
+
+
+def nginx(folder: Path, *, core: int | None, upstream: int = 0) -> contextlib.AbstractContextManager[Program]:
     """A provider that answers at once, or, with `upstream`, a plain proxy before one."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,18 +164,28 @@ def nginx(folder: Path, *, core: int, upstream: int = 0) -> contextlib.AbstractC
     passing = PASSING if upstream else ""
     config.write_text(NGINX.format(folder=folder, port=port, upstream=upstream or 1, answer=ANSWER, passing=passing))
     program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin") or "nginx"
-    return running("nginx", [program, "-c", str(config)], port, core, stderr=subprocess.DEVNULL)
+    return running("nginx", [program, "-c", str(config)], port, core)
 
 
 def homing(folder: Path, provider: str) -> contextlib.AbstractContextManager[Program]:
     """Homing in one process, everything on: key, schema, limits, deadlines, claims, a log line a call."""
     port = free_port()
+    config = write_config(folder, port, provider)
+    return running("homing", [*homing_command(), "serve", "--config", str(config)], port, PROGRAM_CORE)
+
+
+def homing_command() -> list[str]:
+    """The beginning of every command of homing's."""
+    return [str(Path(sys.executable).parent / "homing")]
+
+
+def write_config(folder: Path, port: int, provider: str) -> Path:
+    """A configuration with everything on; whoever has a part in it finds it there."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     config = folder / "homing.toml"
     config.write_text(HOMING.format(port=port, admin=free_port(), hash=digest, provider=provider))
-    command = [str(Path(sys.executable).parent / "homing"), "serve", "--config", str(config)]
-    return running("homing", command, port, PROGRAM_CORE, stderr=subprocess.DEVNULL)
+    return config
 
 
 def fastapi(client: str, provider: str) -> contextlib.AbstractContextManager[Program]:
@@ -177,4 +204,4 @@ def fastapi(client: str, provider: str) -> contextlib.AbstractContextManager[Pro
         "error",
     ]
     environ = {**os.environ, "PROVIDER": provider}
-    return running(f"FastAPI + {client}", command, port, PROGRAM_CORE, cwd=HERE, env=environ, stderr=subprocess.DEVNULL)
+    return running(f"FastAPI + {client}", command, port, PROGRAM_CORE, cwd=HERE, env=environ)
