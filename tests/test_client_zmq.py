@@ -613,6 +613,48 @@ def test_a_forked_child_that_ends_in_order_leaves_its_parent_alone() -> None:
     assert (done.stdout.split("\n"), done.stderr) == (["done", "0 done", "done", "0 done", ""], "")
 
 
+FORKING_LOOP = """
+import asyncio, gc, os, sys, homing
+
+client = homing.AsyncClient(sys.argv[1])
+
+async def call(timeout=20):
+    return await client.call("acme.charge", timeout=timeout)
+
+async def call_and_close():
+    done = await call()
+    await client.close()
+    return done
+
+def forked():
+    child = os.fork()
+    if child == 0:
+        try:
+            print(asyncio.run(call_and_close()), flush=True)
+            gc.collect()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+async def forked_within():
+    return await call(), forked(), await call(5)
+
+with asyncio.Runner() as runner:
+    print(runner.run(call()), flush=True)
+    print(forked(), runner.run(call(5)), flush=True)
+    print(*runner.run(forked_within()), flush=True)
+    runner.run(client.close())
+"""
+
+
+def test_a_forked_child_leaves_the_loop_of_its_parent_alone() -> None:
+    with Host({"acme.charge": ok()}) as host:
+        program = [sys.executable, "-c", FORKING_LOOP, host.url]
+        done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=50)
+    assert (done.stdout.split("\n"), done.stderr) == (["done", "done", "0 done", "done", "done 0 done", ""], "")
+
+
 def test_a_program_that_forgets_to_close_ends() -> None:
     program = "import sys, homing; client = homing.Client(sys.argv[1]); print(client.call('acme.charge', timeout=20))"
     with Host({"acme.charge": ok()}) as host:

@@ -221,16 +221,18 @@ class BlockingBrokerLink:
 
 
 class AsyncBrokerLink:
-    """Takes errands to brokers. Belongs to the event loop that uses it."""
+    """Takes errands to brokers. Belongs to the event loop that uses it; a forked child begins anew, with connections of its own."""
 
     def __init__(self, place: Brokers) -> None:
         self._place = place
+        self._process = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: Owner | None = None
         self._closed = False
 
     async def close(self) -> None:
         """Settle what is under way, and hang up."""
+        self._look_for_a_fork()
         self._closed = True
         owner, self._owner = self._owner, None
         if owner is not None and self._loop is asyncio.get_running_loop():
@@ -260,6 +262,7 @@ class AsyncBrokerLink:
         return None if self._closed else wait
 
     def _owner_on(self, loop: asyncio.AbstractEventLoop) -> Owner:
+        self._look_for_a_fork()
         if self._closed:
             raise RuntimeError("this client is closed")
         if loop is not self._loop:
@@ -272,3 +275,9 @@ class AsyncBrokerLink:
         if self._owner is None:
             self._owner = self._place.owner_on(loop)
         return self._owner
+
+    def _look_for_a_fork(self) -> None:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            _LEFT_ALONE.append((self._owner, self._loop))
+            self._owner = self._loop = None
