@@ -492,17 +492,20 @@ def test_who_comes_while_it_leaves_is_answered_and_who_was_idle_is_not_waited_fo
             closing.result(PATIENCE_S)
 
 
-def test_closing_leaves_nobody_half_taken(loop: str) -> None:
+def test_who_was_accepted_just_when_it_closes_is_answered(loop: str) -> None:
     with Served(loop=loop) as served, socket.create_server(("127.0.0.1", 0)) as shared:
 
         async def accept_and_close() -> None:
             await served.listener.start_on(shared.dup())
             served.listener._accept(served.listener._shared[0], None)
-            await served.listener.close(0.05)
+            assert served.listener.connections == 1
+            await served.listener.close(PATIENCE_S)
 
         with socket.create_connection(shared.getsockname(), timeout=PATIENCE_S) as sock:
+            sock.sendall(post(b"1", b"/echo"))
             served.run(accept_and_close())
-            assert read_all(sock) == b""
+            answer = read_answers(read_all(sock))[0]
+            assert (answer.body, answer.headers["connection"]) == (b"1", "close")
 
 
 def test_who_leaves_before_it_is_taken_harms_nobody(loop: str) -> None:

@@ -62,7 +62,7 @@ class Listener(Shared):
 
     @property
     def connections(self) -> int:
-        return len(self.callers)
+        return len(self.callers) + len(self._taking)
 
     async def start(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Listen, and return the port. Raises OSError if it cannot be bound."""
@@ -113,9 +113,16 @@ class Listener(Shared):
             connection.part()
 
     async def close(self, timeout_s: float) -> None:
-        """Close in an orderly way: idle connections now, busy ones after their last answer, which says so; the rest is reset."""
+        """Close in an orderly way: idle connections now, busy ones after their last answer, which says so; the rest is reset.
+
+        Who has connected since `part`, or just now, is about to say something, and is answered if it does so in time.
+        """
         self.stop_accepting()
-        self.closing = self.parting = True
+        self.parting = True
+        latest = time.monotonic() + timeout_s
+        if self._taking:
+            await asyncio.wait(self._taking, timeout=timeout_s)
+        self.closing = True
         for taken in self._taking.values():  # a handshake that is under way ends, and says so to nobody
             with contextlib.suppress(OSError):
                 taken.shutdown(socket.SHUT_RDWR)
@@ -127,7 +134,7 @@ class Listener(Shared):
         if self.callers:
             self._empty = asyncio.Event()
             try:
-                await asyncio.wait_for(self._empty.wait(), timeout_s)
+                await asyncio.wait_for(self._empty.wait(), max(0.0, latest - time.monotonic()))
             except TimeoutError:
                 for connection in list(self.callers):
                     connection.reset()
