@@ -14,7 +14,19 @@ from homing.core.broker import BrokerLimits
 from homing.core.machine import Event, Learn
 from homing.core.messages import MethodOffer
 from homing.edges import rpc
-from homing.errors import TABLE, Attempt, CallError, Executed, NotExecuted, Outcome, OutcomeUnknown, ParamError, failure, retry_of
+from homing.errors import (
+    TABLE,
+    Attempt,
+    CallError,
+    Executed,
+    NotExecuted,
+    Outcome,
+    OutcomeUnknown,
+    ParamError,
+    Verdict,
+    failure,
+    retry_of,
+)
 from tests.brokers import BROKER, Street, Town, ok
 from tests.loops import run, until
 
@@ -387,6 +399,22 @@ def test_a_fault_is_an_answer() -> None:
         answer = await ask(town)
         assert isinstance(answer, OutcomeUnknown)
         assert (answer.reason, len(town.owner), len(reported)) == ("internal_error", 0, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("executed", ["no", "unknown", "yes"])
+def test_an_outcome_that_cannot_be_told_is_an_answer_all_the_same(executed: Verdict) -> None:
+    """Else whoever waits for it would wait for ever."""
+
+    async def main() -> None:
+        junk = Outcome(reason="application", code=1, executed=executed, detail=b"}{")
+        town = Town({"acme.charge": junk})
+        reported: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        answer = await ask(town)
+        assert isinstance(answer, CallError)
+        assert (answer.reason, answer.executed, len(town.owner), len(reported)) == ("internal_error", executed, 0, 1)
 
     run(main())
 

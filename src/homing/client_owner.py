@@ -303,7 +303,14 @@ class Owner:
             outcome = msgspec.structs.replace(outcome, message=f"The client was closed {begun}.")
         elif self.trouble and outcome.reason == "broker_lost":
             outcome = msgspec.structs.replace(outcome, message=f"{outcome.message} {self.trouble}")
-        call.done(answer_of(outcome, call_id.hex(), call.asked.question))
+        try:
+            answer = answer_of(outcome, call_id.hex(), call.asked.question)
+        except Exception as error:  # a fault of ours: whoever waits is told at once, not never
+            self._loop.call_exception_handler({"message": "homing: an outcome could not be told", "exception": error})
+            executed = "yes" if outcome.reason == "ok" else outcome.executed
+            outcome = failure("internal_error", f"How the call ended cannot be told: {error!r}", executed=executed)
+            answer = answer_of(outcome, call_id.hex(), call.asked.question)
+        call.done(answer)
 
 
 class Gathering:

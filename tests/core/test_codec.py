@@ -42,6 +42,7 @@ counts = st.integers(0, 2**63 - 1)
 milliseconds = st.integers(0, 2**31)
 whole = st.integers(-(2**63), 2**64 - 1)
 bodies = st.binary(max_size=50)
+json_texts = st.sampled_from([b"", b"null", b'{"a":[1,"\xc3\xa9"]}', b"[" * 512 + b"]" * 512])
 effects = st.sampled_from(["once", "keyed", "safe"])
 verdicts = st.sampled_from(["no", "unknown", "yes"])
 
@@ -75,12 +76,12 @@ outcomes = st.builds(
     limit=maybe(texts),
     errors=tuples(st.builds(ParamError, texts, texts)),
     status=maybe(whole),
-    body=maybe(bodies),
+    body=maybe(json_texts),
     body_truncated=st.booleans(),
     attempts=tuples(attempts),
     again=st.booleans(),
     settles_earlier=st.booleans(),
-    detail=maybe(bodies),
+    detail=maybe(json_texts),
     retry=maybe(st.sampled_from(["safe", "same_key", "unsafe", "pointless"])),
     timeout_ms=maybe(whole),
     idempotency_key=maybe(texts),
@@ -214,7 +215,7 @@ def test_a_lone_surrogate_or_an_integer_too_large_costs_itself_and_not_the_outco
         code=10**30,
         retry_after_ms=10**30,
         errors=(ParamError("/\udc00", "odd"),),
-        body=b"\xff",
+        body=b'"\xc3\xa9"',
         body_truncated=True,
     )
     (final,) = decode(encode([Final(A, ONE, 3, outcome)]))
@@ -227,7 +228,7 @@ def test_a_lone_surrogate_or_an_integer_too_large_costs_itself_and_not_the_outco
         code=2**63 - 1,
         retry_after_ms=2**63 - 1,
         errors=(ParamError("/?", "odd"),),
-        body=b"\xff",
+        body=b'"\xc3\xa9"',
         body_truncated=True,
     )
     assert outcome.message == "half of \ud83d"
@@ -389,6 +390,10 @@ OUTCOMES: dict[str, tuple[object, ...]] = {
     "an outcome of nothing": (9, A, ONE, 3, {}),
     "an outcome without verdict": (9, A, ONE, 3, {"reason": "ok"}),
     "an unknown reason": final_of(reason="bored"),
+    "a detail that is no JSON": final_of(reason="application", code=1, detail=b"}{"),  # it would stand in the answer as it is
+    "a detail that is no UTF-8": final_of(reason="application", code=1, detail=b'"\xff"'),
+    "a detail without a bottom": final_of(reason="application", code=1, detail=b"[" * 5000 + b"]" * 5000),
+    "a body that is no JSON": final_of(reason="provider_refused", body=b"<html>"),
     "an unknown reason, with a code": final_of(reason="bored", code=1),  # it would stand in a header of the answer
     "an application's error without code": final_of(reason="application"),
     "an unknown verdict of an outcome": final_of(executed="perhaps"),

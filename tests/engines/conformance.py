@@ -68,7 +68,7 @@ EVERY_FIELD = Outcome(
     limit="providers.acme.rate",
     errors=(ParamError("/amount", "is no integer"),),
     status=503,
-    body=b"\x00\xff\xfe not text",
+    body=b'"\xc3\xa9"',
     body_truncated=True,
     attempts=(Attempt(provider="acme", started_ms=1, duration_ms=2, reason="connection_lost", executed="unknown", status=500),),
     again=False,

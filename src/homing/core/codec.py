@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, final, get_args
 import msgspec
 from msgspec.structs import replace
 
+from homing.core.jsonrpc import check_json
 from homing.core.messages import (
     LIFE_BYTES,
     CallId,
@@ -44,6 +45,7 @@ KINDS: tuple[WireErrorKind, ...] = get_args(WireErrorKind)
 ATTEMPTS_MAX = 100
 PARAM_ERRORS_MAX = 100
 DETAIL_CHARACTERS_MAX = 200
+DEPTH_MAX = 512  # of JSON text within an outcome
 
 _REASONS = frozenset({"ok", *ROWS})
 _INT64_MAX = 2**63 - 1
@@ -223,6 +225,12 @@ def _check_outcome(outcome: Outcome) -> None:
         raise WireError("field", f"Final: more than {ATTEMPTS_MAX} attempts or {PARAM_ERRORS_MAX} errors")
     if outcome.retry_after_ms is not None and outcome.retry_after_ms < 0:
         raise WireError("field", "Final: retry_after_ms is below 0")
+    for name, text in (("body", outcome.body), ("detail", outcome.detail)):
+        if text:  # it goes into the answer as it is
+            try:
+                check_json(text, DEPTH_MAX)
+            except ValueError as error:
+                raise WireError("field", f"Final: {name}: {str(error)[:DETAIL_CHARACTERS_MAX]}") from None
 
 
 def _unwanted_body(message: object) -> WireError:
