@@ -16,7 +16,9 @@ from homing.errors import Effect
 EFFECTS: tuple[Effect, ...] = ("once", "once", "keyed", "safe")
 ENDS = {"bank": provider.ENDS, "desk": desk.ENDS}
 ENDS_WEIGHTS = {"bank": (70, 4, 2, 3, 5, 5, 5, 6), "desk": (70, 6, 5, 4, 4, 3, 5, 3)}
+TIMEOUTS_S: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0, 10.0)
 STRANGER = "stranger"
+APART = 4
 STRANGE = 0.05  # of all calls
 CALM_S = 15.0  # enough for whoever is not lost
 
@@ -55,10 +57,12 @@ class Callers:
         self._dice = dice
         self._per_s = per_s
         self._prefix = prefix
+        self._timeouts_s = TIMEOUTS_S
         self._running: set[asyncio.Task[None]] = set()
 
     async def come(self, seconds: float) -> None:
-        """One after the other, at random distances, for so long."""
+        """One after the other, at random distances, for so long. In a short round nobody waits long."""
+        self._timeouts_s = tuple(each for each in TIMEOUTS_S if each <= max(2.0, seconds))
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(self._dice.expovariate(self._per_s))
@@ -72,8 +76,11 @@ class Callers:
             end, timeout_s = "ok", CALM_S
         end = end or dice.choices(ENDS[service], ENDS_WEIGHTS[service])[0]
         delay_ms = int(dice.choice((0, 10, 50, 250, 1000)) * (0.5 + dice.random()))
-        timeout_s = timeout_s or dice.choice((0.5, 1.0, 2.0, 5.0, 10.0)) * (0.8 + 0.4 * dice.random())
-        method = f"{service}.{effect}" + (dice.choice(("", "_apart")) if service == "desk" else "")
+        timeout_s = timeout_s or dice.choice(self._timeouts_s) * (0.8 + 0.4 * dice.random())
+        apart = service == "desk" and dice.random() < 0.5
+        if apart:
+            delay_ms //= APART  # or its few processes have no time for all that come
+        method = f"{service}.{effect}" + ("_apart" if apart else "")
         params: dict[str, object] = {"token": f"{self._prefix}-{len(self.calls)}", "end": end, "delay_ms": delay_ms}
         wish = Wish(method=method, params=params, told=dice.random() < 0.5, retries=dice.choice((0, 2)))
         through = self.strangers if self.strangers and dice.random() < STRANGE else self.doors
@@ -88,6 +95,7 @@ class Callers:
         """A call that must succeed where nothing is broken."""
         effect: Effect = "keyed" if ".keyed" in method else "safe" if ".safe" in method else "once"
         params: dict[str, object] = {"token": f"probe-{time.monotonic_ns()}", "end": "ok", "delay_ms": 0}
+        timeout_s = CALM_S if self._stage.shape.calm else timeout_s
         return self.place(Wish(method=method, params=params), effect, timeout_s, door)
 
     def place(self, wish: Wish, effect: Effect, timeout_s: float, door: Door) -> Call:

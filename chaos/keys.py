@@ -1,11 +1,11 @@
 """Keys for everybody of a round, made as an operator makes them, and what the brokers let each of them do."""
 
-import asyncio
 from pathlib import Path
 
 import msgspec
+from click.testing import CliRunner
 
-from chaos.processes import COMMAND
+from homing.cli import main
 
 RIGHTS = {
     "gateway": 'call = ["*"]',
@@ -41,13 +41,10 @@ class Keys(msgspec.Struct, frozen=True):
         return f'curve = {{ key = "{self.path(name).name}", broker = "{self.public[BROKER]}" }}'
 
 
-async def make(folder: Path) -> Keys:
+def make(folder: Path) -> Keys:
     """`homing keys curve` for each."""
-
-    async def one(name: str) -> tuple[str, str]:
-        arguments = [*COMMAND, "keys", "curve", name, "--out", str(folder), "--json"]
-        making = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
-        said, _ = await making.communicate()
-        return name, str(msgspec.json.decode(said)["public_key"])
-
-    return Keys(folder, dict([await one(name) for name in (BROKER, *RIGHTS)]))
+    public: dict[str, str] = {}
+    for name in (BROKER, *RIGHTS):
+        said = CliRunner().invoke(main, ["keys", "curve", name, "--out", str(folder), "--json"], catch_exceptions=False)
+        public[name] = msgspec.json.decode(said.stdout, type=dict[str, str])["public_key"]
+    return Keys(folder, public)

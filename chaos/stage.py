@@ -63,7 +63,7 @@ class Stage:
         broker_ports = [free_port() for _ in range(shape.brokers)]
         endpoints = [f"tcp://127.0.0.1:{port}" for port in broker_ports]
         if shape.curve:
-            self.keys = await keys.make(self.folder)
+            self.keys = keys.make(self.folder)
         listen = endpoints[0] if shape.housed else ""
         for name, file in FILES.items():
             (self.folder / file).write_text(tables(listen=listen, keys=self.keys, worker=name))
@@ -72,7 +72,7 @@ class Stage:
         else:
             await self._seat_roles(endpoints, broker_ports)
         for seat in range(shape.desks):
-            arguments = ["worker", "chaos.desk:worker", "--processes", "2", *await self._dials(f"desk {seat}", broker_ports)]
+            arguments = ["worker", "chaos.desk:worker", "--processes", "3", *await self._dials(f"desk {seat}", broker_ports)]
             self._seat("desk", seat, arguments)
         for number in range(shape.clients + shape.curve):  # one more, who has a key and no rights
             self.client_urls.append((await self._dials(f"client {number}", broker_ports))[1::2])

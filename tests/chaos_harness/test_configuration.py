@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chaos.configuration import tables
-from chaos.keys import BROKER, RIGHTS, Keys
+from chaos.keys import BROKER, RIGHTS, Keys, make
 from homing.core.permits import Permit
 
 KEYS = Keys(Path("round"), {name: f"{index:040}" for index, name in enumerate((BROKER, *RIGHTS))})
@@ -34,3 +34,11 @@ def test_a_stranger_may_neither_serve_nor_call_what_there_is() -> None:
     stanza = tomllib.loads(KEYS.peers())["peers"]["stranger"]
     permit = Permit(tuple(stanza.get("serve", ())), tuple(stanza["call"]))
     assert not any(permit.serves(service) or permit.calls(service) for service in ("bank", "desk"))
+
+
+def test_keys_are_made_and_each_is_its_own(tmp_path: Path) -> None:
+    keys = make(tmp_path)
+    assert len(set(keys.public.values())) == len(RIGHTS) + 1
+    for name, public in keys.public.items():
+        assert public in keys.path(name).read_text()
+        assert keys.path(name).stat().st_mode & 0o777 == 0o600
