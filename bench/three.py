@@ -37,7 +37,6 @@ def three(folder: Path, provider: str, *, brokers: int = 1, gateways: int = 1) -
         start("worker", ports[0], "worker", *dial)
         for port in listens:
             start("gateway", port, "gateway", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{free_port()}", *dial)
-            load.ready(port)
         yield started
 
 
@@ -46,6 +45,7 @@ def together(folder: Path, provider: str) -> Iterator[Program]:
     """The three as one program, reached at its gateway."""
     with three(folder, provider) as started:
         gateway = started[-1]
+        load.ready(gateway.port)
         yield Program(THREE, gateway.process, gateway.port, sum(each.start_s for each in started), tuple(started[:-1]))
 
 
