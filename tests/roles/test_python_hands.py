@@ -260,3 +260,14 @@ async def test_a_log_that_fails_takes_nobody_his_answer(tmp_path: Path, monkeypa
         monkeypatch.setattr(here.part.hands.log, "call", fail)
         assert (await here.call("sleep", [0])).reason == "ok"
         monkeypatch.undo()
+
+
+@on_both_loops
+async def test_what_cannot_be_begun_for_a_fault_of_ours_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house(tmp_path, only("sleep")) as here:
+        with monkeypatch.context() as patched:
+            patched.setattr(python_hands, "CurrentCall", None)
+            outcome = await here.call("sleep", [0])
+        assert (outcome.reason, outcome.executed) == ("internal_error", "unknown")
+        assert here.part.running == 0
+        assert (await here.call("sleep", [0])).reason == "ok"

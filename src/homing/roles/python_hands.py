@@ -52,7 +52,11 @@ class Hands:
     def act(self, action: Action) -> None:
         """Start or stop."""
         if type(action) is Start:
-            _Calling(self, action).begin()
+            begun = _Calling(self, action)
+            try:
+                begun.begin()
+            except Exception as error:  # a fault of ours: it is answered all the same, and its slot is not lost
+                begun.broke(error)
         elif type(action) is Stop:
             calling = self.running.get((action.call_id, action.number))
             if calling is not None:
@@ -145,6 +149,10 @@ class _Calling:
             if not self._hands.pool.stop(self._errand):
                 self._stopped = failure(reason, "No process of the worker was free before that.", executed="no", again=False)
             self._later(Answered(self._stopped))
+
+    def broke(self, error: Exception) -> None:
+        """It could not be begun, or not wholly: how far it came nobody knows."""
+        self._later(raised(self.method, error))
 
     def _later(self, answered: Answered) -> None:
         self._hands.loop.call_soon(self._finish, answered)
