@@ -1,6 +1,6 @@
 """`make bench`: everything in one run, a table on the terminal, results as JSON and an SVG chart in docs/bench/.
 
-python -m bench [--seconds 5] [--quick]
+python -m bench [--seconds 5] [--quick] [--only one|three|brokers]
 """
 
 import argparse
@@ -14,13 +14,19 @@ from pathlib import Path
 
 import msgspec
 
-from bench import chart, load, programs
+from bench import brokers, chart, load, programs, three
+from bench.brokers import Echo
+from bench.hops import hops
 from bench.load import Held, Measure, say
 from bench.machines import handles
 from bench.programs import CONNECTIONS
+from bench.queued import Queued, queued
+from bench.recovery import Recovery, recovery
 
 ROOT = Path(__file__).parent.parent
 HELD_CALLS = 9000
+QUEUED_CALLS = 100_000
+PARTS = ("one", "three", "brokers")
 
 
 class Results(msgspec.Struct):
@@ -31,11 +37,17 @@ class Results(msgspec.Struct):
     python: str
     seconds: float
     load_before: float  # of the machine, over a minute: with more than a little, only CPU and ratios mean something
-    rates: list[Measure]
-    held: list[Held]
-    start_s: dict[str, float]
-    handle_us: dict[str, float]
-    ratios: dict[str, float]
+    rates: list[Measure] = []  # one process and its peers, each on one core
+    held: list[Held] = []
+    start_s: dict[str, float] = {}
+    handle_us: dict[str, float] = {}
+    shared: list[Measure] = []  # one process and three, all on the same cores
+    hops_ms: dict[str, float] = {}
+    recovery: Recovery | None = None
+    echoes: list[Echo] = []
+    queued: Queued | None = None
+    ratios: dict[str, float] = {}
+    load_after: float = 0.0
 
 
 def rates(seconds: float, results: Results) -> None:
@@ -91,11 +103,38 @@ def ratios(results: Results) -> dict[str, float]:
     }
 
 
+def one(results: Results, seconds: float, *, quick: bool) -> None:
+    """One process beside its peers."""
+    rates(seconds, results)
+    held(1000 if quick else HELD_CALLS, results)
+    results.handle_us = handles(2000 if quick else 20_000)
+    print("machines, µs a handle: " + ", ".join(f"{name} {taken}" for name, taken in results.handle_us.items()))
+    results.ratios |= ratios(results)
+
+
+def many(results: Results, seconds: float) -> None:
+    """Many processes beside one, each hop of a call, and what happens after a kill."""
+    results.shared = three.rates(seconds)
+    results.hops_ms = hops()
+    print("hops, ms: " + ", ".join(f"{name} {taken}" for name, taken in results.hops_ms.items()), flush=True)
+    results.recovery = recovery()
+    results.ratios |= three.ratios(results.shared)
+
+
+def through_brokers(results: Results, seconds: float, *, quick: bool) -> None:
+    """Brokers, each with clients and workers of its own, and a long queue."""
+    results.echoes = brokers.echoes(seconds)
+    results.queued = queued(10_000 if quick else QUEUED_CALLS)
+    print(f"a broker with {results.queued.calls} queued: {results.queued.kb_per_call:.2f} KB a call", flush=True)
+    results.ratios |= brokers.ratios(results.echoes)
+
+
 def main() -> None:
     """Run it all."""
     options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     options.add_argument("--seconds", type=float, default=5.0, help="each run of wrk")
     options.add_argument("--quick", action="store_true", help="short runs and fewer held calls; nothing is kept")
+    options.add_argument("--only", choices=PARTS, help="one part; nothing is kept")
     options.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     given = options.parse_args()
     for program in ("wrk", "nginx", "taskset"):
@@ -104,22 +143,29 @@ def main() -> None:
     seconds = 1.0 if given.quick else given.seconds
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {_processor()}"
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    results = Results(now, machine, platform.python_version(), seconds, round(os.getloadavg()[0], 2), [], [], {}, {}, {})
+    results = Results(now, machine, platform.python_version(), seconds, round(os.getloadavg()[0], 2))
     began = time.monotonic()
-    rates(seconds, results)
-    held(1000 if given.quick else HELD_CALLS, results)
-    results.handle_us = handles(2000 if given.quick else 20_000)
-    print("machines, µs a handle: " + ", ".join(f"{name} {taken}" for name, taken in results.handle_us.items()))
-    results.ratios = ratios(results)
+    parts = PARTS if given.only is None else (given.only,)
+    if "one" in parts:
+        one(results, seconds, quick=given.quick)
+    if "three" in parts:
+        many(results, seconds)
+    if "brokers" in parts:
+        through_brokers(results, seconds, quick=given.quick)
+    results.load_after = round(os.getloadavg()[0], 2)
     for name, value in results.ratios.items():
-        print(f"{name:36} {value}")
-    print(f"took {time.monotonic() - began:.0f} s")
-    if given.quick:
+        print(f"{name:48} {value}")
+    print(f"took {time.monotonic() - began:.0f} s; load of the machine {results.load_before} before, {results.load_after} after")
+    if given.quick or given.only is not None:
         return
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     (given.out / "rates.svg").write_text(chart.rates(results.rates))
-    chart.fill_table(ROOT / "README.md", results.rates, results.held, results.ratios, machine)
+    (given.out / "brokers.svg").write_text(chart.echoes(results.echoes))
+    table = chart.table(results.rates, results.held, results.ratios, machine)
+    chart.fill(
+        ROOT / "README.md", [table, chart.many(results.shared, results.recovery), chart.brokers(results.echoes, results.queued)]
+    )
     print(f"kept in {given.out}")
 
 
