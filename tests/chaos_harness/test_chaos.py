@@ -29,7 +29,7 @@ def test_a_short_round_breaks_no_promise(tmp_path: Path) -> None:
 @pytest.mark.timeout(240)
 def test_a_short_round_with_every_way_in_and_out_breaks_no_promise(tmp_path: Path) -> None:
     shape = Shape(kind="all", gateways=1, brokers=2, workers=1, desks=1, clients=1, web_clients=1, curve=True)
-    one = asyncio.run(play(7, shape, 2.5, 25.0, tmp_path, late_s=10.0))
+    one = asyncio.run(play(10, shape, 2.5, 25.0, tmp_path, late_s=10.0))
     assert one.findings.broken == []
     assert one.findings.calls > 20
     assert one.findings.answers["ok yes"] > 10
