@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias, final, get_args
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from homing.core.jsonrpc import check_json
 from homing.core.messages import (
@@ -194,7 +194,8 @@ def _finish(message: Message | _SealedFinal, body: bytes) -> Message:
     if type(message) is Request:
         if message.body:
             raise WireError("field", "Request: the body stands in the header, expected it in the frame after it")
-        return replace(message, body=body)
+        force_setattr(message, "body", body)  # made a moment ago: nobody else has it
+        return message
     if type(message) is _SealedFinal:
         sealed = Sealed(reason="sealed", executed="unknown", result=body, packed=message.outcome)
         return Final(message.call_id, message.life, message.claim, sealed)

@@ -28,8 +28,8 @@ def _nothing(*_: str) -> None:
     """Nobody wants to know."""
 
 
-class Zmq:
-    """Joins any number of machines by address, and peers in other processes.
+class Zmq(Memory):
+    """Joins any number of machines by address, and peers in other processes: what is said to those leaves when the turn is over.
 
     `count(kind)` hears of each thing that went wrong, `counts` sums them up; `warn(kind, sentence)` is called at most once a minute
     for each kind. Kinds: those of `codec.WireError`, `foreign` (frames of no known protocol), `unreachable` (said to a peer that is
@@ -39,7 +39,7 @@ class Zmq:
     `opened` are descriptors of sockets that listen already, by the endpoint that `bind` will be asked for.
     """
 
-    __slots__ = ("_closed", "_desk", "_lines", "_machines", "_memory", "_opened", "_zap")
+    __slots__ = ("_closed", "_desk", "_here", "_lines", "_opened", "_zap")
 
     def __init__(
         self,
@@ -52,16 +52,16 @@ class Zmq:
         opened: Mapping[str, int] | None = None,
     ) -> None:
         self._opened = dict(opened or {})
-        self._machines: set[Peer] = set()
+        self._here: set[Peer] = set()
         self._desk = Desk(
             loop,
             Tally(loop, count, warn),
             frame_bytes_max=frame_bytes_max,
             sealed=sealed,
-            has_machine=self._machines.__contains__,
+            has_machine=self._here.__contains__,
             tell=self._feed_now,
         )
-        self._memory = Memory(self._desk.say)
+        super().__init__(self._desk.say)
         self._lines: list[Router | Dealer] = []
         self._zap: Zap | None = None
         self._closed = False
@@ -90,28 +90,8 @@ class Zmq:
 
         One that is not `timed` has no deadline, ever, and is not asked: there may be very many.
         """
-        self._machines.add(address)
-        self._memory.attach(address, machine, partial(self._act, address, act), timed=timed)
-
-    def connect(self, one: Peer, other: Peer, now: float) -> None:
-        """Tell two machines of this process that the other is there."""
-        self._memory.connect(one, other, now)
-
-    def straight(self, kind: type, sender: Peer, to: Peer) -> None:
-        """Messages of this kind go from `sender` to `to`, both of this process, whomever they name."""
-        self._memory.straight(kind, sender, to)
-
-    def feed(self, address: Peer, event: Event, now: float) -> None:
-        """Give one event to a machine, and deliver until nothing is left; what is for others leaves when this turn is over."""
-        self._memory.feed(address, event, now)
-
-    def tick(self, now: float) -> None:
-        """Tell every machine whose deadline has passed."""
-        self._memory.tick(now)
-
-    def next_deadline(self) -> float | None:
-        """The earliest of all machines here."""
-        return self._memory.next_deadline()
+        self._here.add(address)
+        super().attach(address, machine, partial(self._act, address, act), timed=timed)
 
     def bind(self, address: Peer, endpoint: str, *, curve: CurveServer | None = None, foreign: Foreign | None = None) -> str:
         """Let others dial the machine at `address`; returns the endpoint, with the port that a wildcard became.
@@ -180,7 +160,7 @@ class Zmq:
 
     def _feed_now(self, address: Peer, /, *events: Event) -> None:
         for event in events:
-            self._memory.feed(address, event, time.monotonic())
+            self.feed(address, event, time.monotonic())
 
     def _act(self, address: Peer, act: Callable[[Action], None], action: Action) -> None:
         if type(action) is Expel:

@@ -102,8 +102,10 @@ class Desk:
 
     def say(self, sender: Peer, peer: Peer, message: Message) -> None:
         """A machine said this. It leaves when this turn of the loop is over, with all else that was said to that peer."""
-        outlet = self._find(sender, peer)
+        outlets = self.outlets.get(sender)
+        outlet = outlets.get(peer) if outlets is not None else None
         if outlet is None:
+            self.tally.add("unreachable")
             return
         header, body = codec.pair(message)
         if len(header) > self.frame_bytes_max + SLACK_BYTES or len(body) > self.frame_bytes_max:
