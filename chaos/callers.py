@@ -19,6 +19,7 @@ ENDS_WEIGHTS = {"bank": (70, 4, 2, 3, 5, 5, 5, 6), "desk": (70, 6, 5, 4, 4, 3, 5
 TIMEOUTS_S: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0, 10.0)
 STRANGER = "stranger"
 APART = 4
+FLOOD_AT_ONCE = 10
 STRANGE = 0.05  # of all calls
 CALM_S = 15.0  # enough for whoever is not lost
 
@@ -86,10 +87,12 @@ class Callers:
         through = self.strangers if self.strangers and dice.random() < STRANGE else self.doors
         self.place(wish, effect, round(timeout_s, 3), dice.choice(through))
 
-    def flood(self, count: int, timeout_s: float) -> None:
-        """So many at once."""
-        for _ in range(count):
+    async def flood(self, count: int, timeout_s: float) -> None:
+        """So many as fast as they can be made, while others are heard too."""
+        for number in range(count):
             self.order(end="ok", timeout_s=timeout_s)
+            if number % FLOOD_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def probe(self, method: str, door: Door, timeout_s: float) -> Call:
         """A call that must succeed where nothing is broken."""
@@ -104,7 +107,7 @@ class Callers:
         call = Call(token=token, effect=effect, via=door.name, sent_at=time.monotonic(), timeout_s=timeout_s, end=end)
         call.forbidden = door in self.strangers
         self.calls.append(call)
-        running = asyncio.ensure_future(self._call(call, wish, door))
+        running = asyncio.ensure_future(door.ask(call, wish))
         self._running.add(running)
         running.add_done_callback(self._done)
         return call
@@ -113,6 +116,14 @@ class Callers:
         """Until every call has ended, one way or the other."""
         while self._running:
             await asyncio.wait(self._running)
+
+    def excuse(self) -> None:
+        """Note with each call how long it was kept waiting by whoever stood still. At the end: of a pause one hears when it is over."""
+        doors = {door.name: door for door in (*self.doors, *self.strangers)}
+        for call in self.calls:
+            span = call.sent_at, call.answered_at
+            if call.answered_at:
+                call.paused_s = doors[call.via].paused_s(*span) + self._stage.lag_s(*span)
 
     async def close(self) -> None:
         """Nobody calls any more."""
@@ -123,8 +134,3 @@ class Callers:
     def _done(self, running: "asyncio.Task[None]") -> None:
         self._running.discard(running)
         running.result()
-
-    async def _call(self, call: Call, wish: Wish, door: Door) -> None:
-        await door.ask(call, wish)
-        if call.answered_at:
-            call.paused_s = door.paused_s(call.sent_at, call.answered_at) + self._stage.lag_s(call.sent_at, call.answered_at)

@@ -160,9 +160,9 @@ class Faults:
         islands = self._stage.islands
         number, pause_s = self._dice.randrange(len(islands)), self._dice.uniform(*PARTITION_S)
         self._say(f"every packet to and from worker {number} is lost for {pause_s:.2f} s")
-        islands[number].pull()
+        await asyncio.to_thread(islands[number].pull)
         await asyncio.sleep(pause_s)
-        islands[number].plug()
+        await asyncio.to_thread(islands[number].plug)
 
     async def _flood(self) -> None:
         brokers = [process for process in self._stage.of("broker") if process.fit]
@@ -171,7 +171,7 @@ class Faults:
         victim, pause_s = self._dice.choice(brokers), self._dice.uniform(0.5, 3.0)
         self._say(f"{victim} stands still for {pause_s:.2f} s while 300 calls come at once")
         victim.stop()
-        self._callers.flood(300, 4.0)
+        await self._callers.flood(300, 4.0)
         await asyncio.sleep(pause_s)
         victim.resume()
 

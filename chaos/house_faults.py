@@ -70,7 +70,7 @@ class HouseFaults:
     async def _flood(self) -> None:
         victim, pause_s = self._anybody("broker"), self._dice.uniform(*FLOOD_S)
         if victim is not None:
-            self._callers.flood(300, 4.0)
+            await self._callers.flood(300, 4.0)
             await self._stand_still(victim, pause_s)
 
     async def _stand_still(self, victim: tuple[str, int], pause_s: float) -> None:

@@ -11,7 +11,7 @@ from chaos.callers import Callers
 from chaos.faults import Faults
 from chaos.history import Entry, Findings, check, noticed
 from chaos.shapes import Shape
-from chaos.stage import Stage
+from chaos.stage import LOOK_EVERY_S, Stage
 
 LATE_S = 1.0  # on a machine that is shared, an answer may be this late on its way back
 HEALED_S = 30.0
@@ -51,7 +51,9 @@ async def play(
             await faults.quiet()
             healed_s, wrongs = await heal(callers)
             await callers.settled()
+            await asyncio.sleep(LOOK_EVERY_S * 2)  # so that the last pause is seen
             watching.cancel()
+            callers.excuse()
             wrongs += await rest(stage)
             await callers.close()
             await asyncio.sleep(1.5)  # a request that was written late must be in the ledger before it is read
