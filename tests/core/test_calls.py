@@ -709,6 +709,17 @@ def beating() -> Playbook[Calls]:
     return play
 
 
+def test_a_grant_that_may_have_gone_with_its_connection_is_said_again_the_same() -> None:
+    """Its worker may have given up, and the release been lost too: to a grant it says it again, and the call is free."""
+    play = beating()
+    play.hears(submitted(A)).whatever()
+    play.gets(BROKER, Claim(A, ONE, 1)).says(Send(BROKER, Grant(A, ONE, 1, 10_000)))
+    play.hears(PeerLost(BROKER)).says_nothing()
+    play.hears(PeerFound(BROKER)).says(Send(BROKER, like(Hello)))
+    play.gets(BROKER, beat()).says(Send(BROKER, Grant(A, ONE, 1, 10_000)))
+    play.gets(BROKER, Release(A, ONE, 1)).says(Send(BROKER, request(A)))
+
+
 def test_a_broker_is_to_be_had_once_it_has_said_who_it_is() -> None:
     play = gateway(heartbeat_s=1.0)
     play.hears(submitted(A)).says_nothing()

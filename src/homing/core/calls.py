@@ -86,6 +86,12 @@ class _Call(msgspec.Struct, gc=False):
             outcomes.append(latest)
         return reduce(lambda earlier, later: join(earlier, later, self.asked.effect), outcomes)
 
+    def grant(self) -> Grant:
+        """The holder's, the same each time it is said."""
+        assert self.holder is not None
+        life, claim = self.holder
+        return Grant(self.asked.call_id, life, claim, round((self.asked.deadline - self.granted_at) * 1000))
+
     def tried(self) -> int:
         """How many attempts the endings make; one where the worker is gone and could not say."""
         return sum(max(1, len(ending.outcome.attempts)) for ending in (self.endings or {}).values())
@@ -229,8 +235,7 @@ class Calls:
                 call.granted_at = now
                 call.lost = False
             if call.holder == who:
-                remaining_ms = round((call.asked.deadline - call.granted_at) * 1000)
-                return [Send(peer, Grant(call_id, claim.life, claim.claim, remaining_ms))]
+                return [Send(peer, call.grant())]
         denied: list[Action] = [Send(peer, Deny(call_id, claim.life, claim.claim))]
         if call is not None and call.asked.deadline <= now:
             denied += self._settle(call, self._too_late(call), now)
@@ -416,6 +421,8 @@ class Calls:
         actions: list[Action] = [self._hello(peer)] if heard.stranger or heard.gap else []
         if found or heard.stranger or heard.gap:
             actions += self._resubmit_all(peer, now)
+        if found:
+            actions += self._grant_again(peer)
         return actions
 
     def _hello(self, peer: Peer) -> Send:
@@ -434,6 +441,10 @@ class Calls:
             if call.holder is None and call.broker in (peer, None):
                 actions += self._resubmit(call, now)
         return actions
+
+    def _grant_again(self, peer: Peer) -> list[Action]:
+        """Grants that may have gone with a connection: to one whose worker has given up meanwhile, it says the release again."""
+        return [Send(peer, call.grant()) for call in self._calls.values() if call.holder is not None and call.broker is None]
 
     def _leave_broker(self, call: _Call) -> None:
         if call.broker is not None and call.broker in self._brokers:
