@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from homing.core.machine import Event, Peer, PeerFound, PeerLost
-from homing.driver import Driver
+from homing.driver import SOONEST_S, Driver
 from tests.loops import on_both_loops, until
 
 HERE, THERE = b"here", b"there"
@@ -100,6 +100,12 @@ def test_an_event_is_taken_at_once_with_the_time(driver: Driver, station: Statio
     assert station.fed == [(HERE, FOUND, 100.0)]
 
 
+def test_several_events_at_once_are_taken_in_their_order_at_one_instant(driver: Driver, station: Station, clock: Clock) -> None:
+    driver.feed(HERE, FOUND, PeerLost(THERE))
+    assert station.fed == [(HERE, FOUND, 100.0), (HERE, PeerLost(THERE), 100.0)]
+    assert clock.turn() == 1
+
+
 def test_the_timer_is_set_once_a_turn_however_many_events_it_brought(driver: Driver, station: Station, clock: Clock) -> None:
     station.deadline = 105.0
     for _ in range(5):
@@ -167,6 +173,15 @@ def test_without_a_deadline_there_is_no_timer(driver: Driver, station: Station, 
     driver.feed(HERE, FOUND)
     clock.turn()
     assert clock.set_timers() == []
+
+
+def test_a_deadline_that_is_nearer_than_loops_can_count_is_not_looked_at_over_and_over(
+    driver: Driver, station: Station, clock: Clock
+) -> None:
+    station.deadline = 100.0001
+    driver.feed(HERE, FOUND)
+    clock.turn()
+    assert clock.set_timers() == [100.0 + SOONEST_S]
 
 
 def test_a_deadline_that_has_passed_is_due_at_once(driver: Driver, station: Station, clock: Clock) -> None:

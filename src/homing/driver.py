@@ -23,6 +23,9 @@ class Station(Protocol):
         ...
 
 
+SOONEST_S = 0.001  # loops count in milliseconds from when their turn began: less would fire early, over and over
+
+
 class Driver:
     """Tells a station what happens, and the time.
 
@@ -76,7 +79,8 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = instant
-        self._timer = self._loop.call_later(max(0.0, instant - time.monotonic()), self._fire)
+        wait_s = instant - time.monotonic()
+        self._timer = self._loop.call_later(max(SOONEST_S, wait_s) if wait_s > 0 else 0.0, self._fire)
 
     def _fire(self) -> None:
         self._timer = None
