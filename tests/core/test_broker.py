@@ -1143,6 +1143,34 @@ def test_a_worker_claims_no_call_of_a_service_that_its_key_may_not_serve() -> No
     assert play.machine.counts == {"claim_forbidden": 1}
 
 
+def test_what_this_broker_does_not_know_is_claimed_by_those_only_who_may_serve_anything() -> None:
+    """The call may be another broker's, of a service that the worker's key may not serve: the gateway could not tell."""
+    play = guarded(
+        {"webshop": Permit(call=("*",)), "acme-workers": Permit(serve=("*",)), "mail-workers": Permit(serve=("mail",))}
+    )
+    play.hears(PeerFound(W2, "mail-workers")).says_nothing()
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.gets(W1, ready(acme=1)).says_nothing()
+    play.gets(W2, Ready(TWO, {"mail": 1}, 0)).says_nothing()
+    play.gets(W2, Claim(A, TWO, 1)).says_nothing()
+    play.gets(W1, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
+    assert play.machine.counts == {"claim_forbidden": 1}
+
+
+def test_who_has_taken_the_place_of_a_gateway_that_is_gone_grants_nothing_that_its_key_may_not_call() -> None:
+    permits = {"webshop": Permit(call=("mail",)), "acme-workers": Permit(serve=("*",))}
+    play = guarded(permits)
+    play.gets(G, Hello(GATEWAY[:8] + b"stranger")).says_nothing()
+    play.gets(W1, Ready(ONE, {"acme": 1, "mail": 1}, 0)).says_nothing()
+    play.gets(W1, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
+    play.gets(G, Grant(A, ONE, 1, 5000)).says_nothing()
+    assert play.machine.counts == {"grant_forbidden": 1}
+    play.gets(G, Deny(A, ONE, 1)).says(Send(W1, Deny(A, ONE, 1)))
+    play.gets(G, request(B, service="mail")).says(Send(W1, request(B, service="mail")))
+    play.gets(W1, Claim(B, ONE, 2)).says(Send(G, Claim(B, ONE, 2)))
+    play.gets(G, Grant(B, ONE, 2, 5000)).says(Send(W1, Grant(B, ONE, 2, 5000)))
+
+
 # Whose life it is
 
 

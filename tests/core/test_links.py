@@ -119,8 +119,20 @@ def test_a_heartbeat_says_how_large_a_frame_is_read_here() -> None:
     assert said(links).frame_bytes_max == 1000
     links.heard(PEER, beat(frame_bytes_max=500))
     assert links.reads(PEER) == 500
+    assert links.reads(ANOTHER) == UNLIMITED
+
+
+def test_no_frame_is_sent_that_would_not_be_read_here() -> None:
+    """The engine drops it, and its outcome would be said again and again, and never arrive."""
+    links = Links(HERE, 1.0, 1000)
+    links.open(PEER, 0.0)
     links.heard(PEER, beat(frame_bytes_max=0))
-    assert links.reads(PEER) == links.reads(ANOTHER) == UNLIMITED
+    assert links.reads(PEER) == 1000
+    links.heard(PEER, beat(frame_bytes_max=2000))
+    assert links.reads(PEER) == 1000
+    unlimited = Links(HERE, 0.0)
+    unlimited.open(PEER, 0.0)
+    assert unlimited.reads(PEER) == UNLIMITED
 
 
 def test_an_engine_that_never_loses_announces_no_limit() -> None:
@@ -156,6 +168,18 @@ def test_a_gap_here_is_said_there_with_the_next_heartbeat_only() -> None:
     links = acquainted()
     links.heard(PEER, beat(sent=1))
     assert said(links).gap
+    assert not said(links).gap
+
+
+@pytest.mark.parametrize("greeting", [Hello(THERE, HERE), Ready(THERE, {}, 0, (), HERE)], ids=["hello", "ready"])
+def test_who_insists_says_a_gap_until_the_peer_has_introduced_itself_anew(greeting: Hello | Ready) -> None:
+    """The heartbeat that told of the gap may be lost as well, and then a READY with less credit would be for ever."""
+    links = Links(HERE, 1.0, insists=True)
+    links.open(PEER, 0.0)
+    links.heard(PEER, beat(sent=1))
+    assert said(links).gap
+    assert said(links).gap
+    links.greeted(PEER, greeting)
     assert not said(links).gap
 
 

@@ -42,7 +42,6 @@ OVERDUE_AFTER_S = 2.0  # beyond its deadline: whoever still has a call says noth
 STRAY_LOST_S = 300.0  # how long a loss is worth repeating whose call's deadline is not known
 MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
 
-
 __all__ = ["Broker", "BrokerLimits"]
 
 
@@ -77,8 +76,9 @@ class Broker:
         self._told_lives = True  # gateways know whom this broker reaches, and what those offer
         self._expiry: Deadlines[bytes] = Deadlines()  # of what is queued
         self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
-        self._links = Links(life, heartbeat_s, frame_bytes_max)
+        self._links = Links(life, heartbeat_s, frame_bytes_max, insists=True)
         self._counting = heartbeat_s > 0
+        self._giving = False  # there is a REQUEST among the actions of this event
         self._on_message: dict[type, Callable[..., list[Action]]] = {
             Request: self._requested,
             Claim: self._claimed,
@@ -98,41 +98,39 @@ class Broker:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a broker's are answered with nothing."""
-        self._services.begin(now)
+        if self._services.began_at is None:
+            self._services.began_at = now
+        actions: list[Action] = []
         if type(event) is Received:
             message = event.message
             if self._counting:
-                self._links.open(event.peer, now)
+                if event.peer not in self._links.peers:
+                    self._links.open(event.peer, now)
                 self._links.count_received(event.peer, message)
             act = self._on_message.get(type(message))
-            actions = act(event.peer, message, now) if act is not None else []
+            if act is not None:
+                actions = act(event.peer, message, now)
         elif type(event) is Tick:
             actions = self._tick(now)
         elif type(event) is PeerLost:
             actions = self._peer_lost(event.peer, now)
         elif type(event) is PeerFound:
             self._roster.found(event.peer, event.user)
-            actions = []
-        else:
-            actions = []
         if self._counting:
             if not self._told_lives:
                 actions += self._tell_lives()
             self._links.count_sent(actions)
-            for action in actions:
-                if isinstance(action, Send) and type(action.message) is Request:
-                    self._copies[action.message.call_id].order = self._links.peers[action.peer].sent
+            if self._giving:
+                self._giving = False
+                for action in actions:
+                    if type(action) is Send and type(action.message) is Request:
+                        self._copies[action.message.call_id].order = self._links.peers[action.peer].sent
         return actions
 
     def next_deadline(self) -> float | None:
         """The next expiry, loss, heartbeat or end of patience."""
-        return soonest(
-            self._links.next_deadline(),
-            self._losses.next_deadline(),
-            self._expiry.earliest(),
-            self._services.patience.earliest(),
-            self._gone.earliest(),
-        )
+        tables = (self._expiry.earliest(), self._services.patience.earliest(), self._gone.earliest())
+        return soonest(self._links.next_deadline(), self._losses.next_deadline(), *tables)
 
     def __len__(self) -> int:
         """How many calls this broker knows of, queued or given to a worker."""
@@ -201,7 +199,7 @@ class Broker:
         copy = Copy(request, now + request.remaining_ms / 1000)
         worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
         if worker is None or self.held_bytes + weight(request) > self.limits.held_bytes_max:
-            why = self._refusal(service, copy, now)
+            why = refusal(service, copy, self.limits, self.held_bytes, now)
             if why is not None:
                 return [Send(peer, why)]
         self._copies[request.call_id] = copy
@@ -210,9 +208,6 @@ class Broker:
             return [self._give(copy, worker, now)]
         self._queue(service, copy, now)
         return []
-
-    def _refusal(self, service: Service, copy: Copy, now: float) -> Reject | None:
-        return refusal(service, copy, self.limits, self.held_bytes, now)
 
     def _cancelled(self, peer: Peer, cancel: Cancel, now: float) -> list[Action]:
         copy = self._copies.get(cancel.call_id)
@@ -228,6 +223,9 @@ class Broker:
         if worker is None or not self._owns(peer, answer.call_id):
             return []
         copy = self._copies.get(answer.call_id)
+        if type(answer) is Grant and self._guarded and not self._roster.permit(peer).calls(_service_of(copy)):
+            self.counts["grant_forbidden"] += 1  # it may have taken the place of a gateway that is gone
+            return []
         if type(answer) is Grant and copy is not None and copy.life == answer.life and copy.claim in (None, answer.claim):
             copy.granted = True
         return [Send(worker.peer, answer)]
@@ -291,7 +289,7 @@ class Broker:
         if not self._speaks(peer, claim.life):
             return [Send(peer, Disconnect())]
         copy = self._copies.get(claim.call_id)
-        if self._guarded and copy is not None and not self._roster.permit(peer).serves(copy.request.service):
+        if self._guarded and not self._roster.permit(peer).serves(_service_of(copy)):
             self.counts["claim_forbidden"] += 1
             return []
         if copy is not None and copy.life == claim.life and (copy.claim is None or claim.claim > copy.claim):
@@ -381,15 +379,13 @@ class Broker:
         return service.idle_worker(copy)
 
     def _give(self, copy: Copy, worker: Offering, now: float) -> Send:
+        self._giving = True
         request = copy.request
         remaining_ms = round((copy.deadline - now) * 1000)
         if remaining_ms != request.remaining_ms:
             request = copy.request = msgspec.structs.replace(request, remaining_ms=remaining_ms)
         copy.life, copy.given_at, copy.claim, copy.granted = worker.life, now, None, False
-        held = worker.held.get(request.service)
-        if held is None:
-            held = worker.held[request.service] = set()
-        held.add(request.call_id)
+        worker.held.setdefault(request.service, set()).add(request.call_id)
         return Send(worker.peer, request)
 
     def _take_back(self, call_id: bytes, life: Life, claim: int | None) -> Copy | None:
@@ -465,9 +461,9 @@ class Broker:
     def _tick(self, now: float) -> list[Action]:
         actions: list[Action] = []
         for call_id in self._expiry.pop_due(now):  # the gateway that owns it settles it by itself
-            copy = self._copies.pop(call_id)
-            self.held_bytes -= weight(copy.request)
+            copy = self._copies[call_id]
             self._services[copy.request.service].remove(copy)
+            self._forget(copy)
         for service in self._services.due(now):
             for copy in [copy for line in service.lines.values() for copy in line]:
                 self._expiry.pop(copy.request.call_id)
@@ -547,3 +543,8 @@ class Broker:
         for call_id, copy in list(self._copies.items()):
             if call_id[:GATEWAY_BYTES] == head and copy.life is None:
                 self._forget(copy)
+
+
+def _service_of(copy: Copy | None) -> str:
+    """Whose permit is asked for. Of a call that is not known here only those may speak whose permit is for everything."""
+    return copy.request.service if copy is not None else ""

@@ -418,7 +418,7 @@ class Calls:
         if found:
             self._brokers[peer] = 0
         self._frame_bytes_max = min(map(self._links.reads, self._brokers), default=UNLIMITED)
-        actions: list[Action] = [self._hello(peer)] if heard.stranger or heard.gap else []
+        actions: list[Action] = [self._hello(peer)] if heard.stranger or heard.asks else []
         if found or heard.stranger or heard.gap:
             actions += self._resubmit_all(peer, now)
         if found:

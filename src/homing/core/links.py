@@ -16,10 +16,13 @@ UNLIMITED = 1 << 62
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """What a heartbeat told: that the peer is a new one (or takes us for one), and that something was lost on the way."""
+    """What a heartbeat told: that the peer is a new one (or takes us for one), that something was lost on the way, and whether it asks
+    for it again: what it has only found lost itself it will ask for.
+    """
 
     stranger: bool
     gap: bool
+    asks: bool = False
 
 
 class Link:
@@ -38,13 +41,16 @@ class Link:
 class Links:
     """Every peer of one machine, and when the next round of heartbeats is due. `interval_s` 0: the engine never loses, count nothing.
 
-    `frame_bytes_max` is what is announced to others. Of peers that were never opened, or closed, nothing is counted.
+    `frame_bytes_max` is what is announced to others. Of peers that were never opened, or closed, nothing is counted. Who `insists` tells
+    of a gap with every heartbeat until the peer has introduced itself anew, and others once: what is lost of what a broker was told stays
+    lost, and what it said itself is repeated anyway.
     """
 
-    __slots__ = ("_beat_at", "_introduced", "_lag_s", "_owed", "frame_bytes_max", "interval_s", "life", "peers")
+    __slots__ = ("_beat_at", "_insists", "_introduced", "_lag_s", "_owed", "frame_bytes_max", "interval_s", "life", "peers")
 
-    def __init__(self, life: bytes, interval_s: float, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+    def __init__(self, life: bytes, interval_s: float, frame_bytes_max: int = FRAME_BYTES_MAX, *, insists: bool = False) -> None:
         self.life = life
+        self._insists = insists
         self.interval_s = interval_s
         self.frame_bytes_max = frame_bytes_max if interval_s else 0  # an engine that never loses reads anything
         self.peers: dict[Peer, Link] = {}
@@ -76,25 +82,26 @@ class Links:
         return link.life if link is not None else b""
 
     def reads(self, peer: Peer) -> int:
-        """The largest frame to send it."""
+        """The largest frame to send it: the engine sends none that it would not read."""
         link = self.peers.get(peer)
-        return link.frame_bytes_max if link is not None else UNLIMITED
+        return min(link.frame_bytes_max, self.frame_bytes_max or UNLIMITED) if link is not None else UNLIMITED
 
     def count_received(self, peer: Peer, message: Message) -> None:
         """Every message but a heartbeat counts."""
         link = self.peers.get(peer)
-        if link is not None and not isinstance(message, Heartbeat):
+        if link is not None and type(message) is not Heartbeat:
             link.received += 1
 
     def count_sent(self, actions: list[Action]) -> None:
         """Count what is about to leave, in its order; each heartbeat says what left before it in the same turn too."""
+        find = self.peers.get
         for index, action in enumerate(actions):
-            if not isinstance(action, Send):
+            if type(action) is not Send:
                 continue
-            link = self.peers.get(action.peer)
+            link = find(action.peer)
             if link is None:
                 continue
-            if isinstance(action.message, Heartbeat):
+            if type(action.message) is Heartbeat:
                 actions[index] = Send(action.peer, msgspec.structs.replace(action.message, sent=link.sent))
             else:
                 link.sent += 1
@@ -105,6 +112,7 @@ class Links:
         if link is not None:
             if link.life and link.life != greeting.life:
                 link.received = 1  # this one: it has begun anew
+            link.gap = False
             self._meets(link, greeting)
 
     def heard(self, peer: Peer, beat: Heartbeat) -> Heard:
@@ -116,7 +124,7 @@ class Links:
         lost_here = link.received != beat.sent
         link.received = beat.sent
         link.gap = link.gap or lost_here
-        return Heard(stranger, lost_here or beat.gap)
+        return Heard(stranger, lost_here or beat.gap, beat.gap)
 
     def _meets(self, link: Link, said: Hello | Ready | Heartbeat) -> bool:
         """Take over who the peer is, and say whether it is a stranger. One that we did not know and that knows us is none."""
@@ -161,7 +169,7 @@ class Links:
     def beat(self, peer: Peer, in_flight: tuple[bytes, ...] | None = None) -> Send:
         """The heartbeat for a peer."""
         link = self.peers[peer]
-        gap, link.gap = link.gap, False
+        gap, link.gap = link.gap, link.gap and self._insists
         return Send(
             peer,
             Heartbeat(

@@ -493,7 +493,7 @@ class Worker:
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:
         heard = self._links.heard(peer, beat)
         found = self._meet(peer)
-        actions: list[Action] = [self._ready(peer)] if heard.stranger else []
+        actions: list[Action] = [self._ready(peer)] if heard.stranger or heard.asks else []
         if found or heard.stranger or heard.gap:
             actions += self._repeat(peer, now)
         return actions
