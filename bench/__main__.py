@@ -167,9 +167,15 @@ def main() -> None:
     (given.out / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
     (given.out / "rates.svg").write_text(chart.rates(results.rates))
     (given.out / "brokers.svg").write_text(chart.echoes(results.echoes))
-    table = chart.table(results.rates, results.held, results.ratios, machine)
+    loads = f"with a load of {results.load_before:g} before and {results.load_after:g} after"
+    table = chart.table(results.rates, results.held, results.ratios, machine, loads)
     chart.fill(
-        ROOT / "README.md", [table, chart.many(results.shared, results.recovery), chart.brokers(results.echoes, results.queued)]
+        ROOT / "README.md",
+        [
+            table,
+            chart.many(results.shared, results.recovery),
+            chart.brokers(results.echoes, results.queued, brokers.ratios(results.echoes)),
+        ],
     )
     print(f"kept in {given.out}")
 

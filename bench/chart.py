@@ -13,6 +13,12 @@ from bench.recovery import Recovery
 
 WIDTH, BAR, GAP, LEFT, RIGHT = 760, 22, 8, 230, 110
 OURS, OTHERS = "#0f766e", "#9ca3af"
+PEERS = (
+    "times FastAPI + aiohttp",
+    "times less CPU than FastAPI + aiohttp",
+    "times FastAPI + httpx",
+    "share of nginx as a plain proxy",
+)
 WHO = ("broker", "worker", "client")
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
@@ -61,7 +67,7 @@ def _bars(title: str, said: str, bars: Sequence[tuple[str, float]]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def table(measures: Sequence[Measure], held: Sequence[Held], ratios: dict[str, float], machine: str) -> str:
+def table(measures: Sequence[Measure], held: Sequence[Held], ratios: dict[str, float], machine: str, loads: str) -> str:
     """The README's table."""
     rate = {(each.program, each.connections): each for each in measures}
     memory = {each.program: each for each in held}
@@ -78,10 +84,10 @@ def table(measures: Sequence[Measure], held: Sequence[Held], ratios: dict[str, f
             f"| {name} | {at_64.calls_per_s:,.0f} | {at_64.cpu_us_per_call:.0f} | {at_64.p50_ms:.1f} / {at_64.p99_ms:.1f} "
             f"| {alone.p50_ms - direct_ms:.2f} | {kb} |"
         )
-    summary = ", ".join(f"{value:g} {name}" for name, value in ratios.items() if name.startswith(("times", "share")))
+    summary = ", ".join(f"{ratios[name]:g} {name}" for name in PEERS if name in ratios)
     how = (
         f"Measured on {machine}: each program on one core, wrk and the provider, an nginx that answers at once, on the other; all in one run"
-        f" of `make bench`. In ratios: {summary}. Ratios count, absolutes drift, and this machine was shared."
+        f" of `make bench`. In ratios: {summary}. Ratios count, absolutes drift: this machine was shared, {loads}."
     )
     return "\n".join([*lines, "", *textwrap.wrap(how, 120)])
 
@@ -109,7 +115,7 @@ def many(measures: Sequence[Measure], after: Recovery | None) -> str:
     return "\n".join([*lines, "", *textwrap.wrap(said, 120)])
 
 
-def brokers(measures: Sequence[Echo], queue: Queued | None) -> str:
+def brokers(measures: Sequence[Echo], queue: Queued | None, ratios: dict[str, float]) -> str:
     """Ask and answer through brokers."""
     rate = {(each.program, each.in_flight): each for each in measures}
     lines = [
@@ -122,6 +128,8 @@ def brokers(measures: Sequence[Echo], queue: Queued | None) -> str:
         cpu = ", ".join(f"{hundred.cpu_us_per_call[who]:.0f}" if who in hundred.cpu_us_per_call else "–" for who in WHO)
         lines.append(f"| {name} | {at} | {alone.p50_ms:.2f} / {hundred.p50_ms:.1f} | {cpu} |")
     said = "Thin peers speak the wire and keep no promise: what they measure is the broker, through which five messages pass for each call."
+    summary = ", ".join(f"{value:g} {name}" for name, value in ratios.items() if name not in PEERS and name.startswith("times"))
+    said += f" In ratios at 100 in flight: {summary}."
     if queue is not None:
         said += f" A broker with {queue.calls:,} calls queued holds {queue.kb_per_call:.1f} KB for each."
     return "\n".join([*lines, "", *textwrap.wrap(said, 120)])
