@@ -198,11 +198,11 @@ def ratios(found: list[Echo]) -> dict[str, float]:
     cpu = {(echo.program, echo.in_flight): sum(echo.cpu_us_per_call.values()) for echo in found}
     whole = rate[HOMING_ECHO, 100]
     against = {
-        "times grpc.aio, client to worker": whole / rate["grpc.aio, no broker", 100],
-        "times zerorpc, client to worker": whole / rate["zerorpc, no broker", 100],
+        "times grpc.aio (client to worker)": whole / rate["grpc.aio, no broker", 100],
+        "times zerorpc (client to worker)": whole / rate["zerorpc, no broker", 100],
         "times the processor with CURVE": cpu[HOMING_CURVE, 100] / cpu[HOMING_ECHO, 100],
     }
     if (NATS, 100) in rate:
-        against["times nats-py + nats-server, the broker alone"] = rate[ALONE, 100] / rate[NATS, 100]
-        against["times nats-py + nats-server, client to worker"] = whole / rate[NATS, 100]
+        against["times nats-py + nats-server (the broker alone)"] = rate[ALONE, 100] / rate[NATS, 100]
+        against["times nats-py + nats-server (client to worker)"] = whole / rate[NATS, 100]
     return {name: round(ratio, 2) for name, ratio in against.items()}
