@@ -2,11 +2,14 @@
 
 import msgspec
 
-from homing.core.broker import Broker
+from homing.core.broker import Broker, BrokerLimits
 from homing.core.calls import Calls
+from homing.core.holding import Held
+from homing.core.links import UNLIMITED
+from homing.core.losses import Losses
 from homing.core.machine import Action, Finished, Peer, Send, Settle, Start, Tick
-from homing.core.messages import Claim, Final, Grant, Lost, Ready, Reject, Release, Request, Settled
-from homing.core.queues import Copy, Offering, Service
+from homing.core.messages import Claim, Deny, Final, Grant, Lost, Message, Ready, Reject, Release, Request, Settled, Workers
+from homing.core.queues import Offering
 from homing.core.worker import Worker
 from homing.errors import Outcome
 
@@ -34,12 +37,12 @@ class AnyReleaseFrees(Calls):
 
 
 class RejectSettlesTheClaimed(Calls):
-    """A reject settles a call though a worker may have begun it."""
+    """A reject settles a call though a worker may have begun it, whichever broker says so."""
 
     def _rejected(self, peer: Peer, reject: Reject, now: float) -> list[Action]:
         call = self._calls.get(reject.call_id)
         if call is not None:
-            call.holder = None
+            call.holder, call.broker = None, peer
         return super()._rejected(peer, reject, now)
 
 
@@ -48,6 +51,16 @@ class LossFrees(Calls):
 
     def _lost(self, peer: Peer, lost: Lost, now: float) -> list[Action]:
         return self._released(peer, Release(lost.call_id, lost.life, lost.claim), now)
+
+
+class LossOfAllFrees(Calls):
+    """A worker that is lost with all its claims is taken for one that never begun any."""
+
+    def _lost(self, peer: Peer, lost: Lost, now: float) -> list[Action]:
+        call = self._calls.get(lost.call_id)
+        if lost.claim == 0 and call is not None and call.holder is not None and call.holder[0] == lost.life:
+            return self._released(peer, Release(lost.call_id, *call.holder), now)
+        return super()._lost(peer, lost, now)
 
 
 class DeadlineProvesNo(Calls):
@@ -91,21 +104,32 @@ class NeverForgets(Calls):
         return 1
 
 
+class NeverLearns(Calls):
+    """What brokers say of their workers is not heard."""
+
+    def _told(self, peer: Peer, workers: Workers, now: float) -> list[Action]:
+        return []
+
+
 # Brokers
 
 
 class IgnoresCredit(Broker):
     """Whoever offers a service gets all there is."""
 
-    def _idle_worker(self, service: Service, copy: Copy) -> Offering | None:
-        return next((one for one in service.workers.values() if not (copy.refused_by and one.life in copy.refused_by)), None)
+    def _ready(self, peer: Peer, ready: Ready, now: float) -> list[Action]:
+        services = dict.fromkeys(ready.services, 10_000)
+        return super()._ready(peer, msgspec.structs.replace(ready, services=services), now)
 
 
 class QueuesWithoutEnd(Broker):
     """Nothing is refused."""
 
-    def _refusal(self, *_: object) -> Reject | None:
-        return None
+    def _requested(self, peer: Peer, request: Request, now: float) -> list[Action]:
+        limits, self.limits = self.limits, BrokerLimits(queue_length_max=1_000_000)
+        actions = super()._requested(peer, request, now)
+        self.limits = limits
+        return actions
 
 
 class NeverForgives(Broker):
@@ -119,7 +143,89 @@ class NeverForgives(Broker):
         return [] if ready.life in getattr(self, "lost", ()) else super()._ready(peer, ready, now)
 
 
+class AsksForNoKey(Broker):
+    """Permits are not looked at."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        super().__init__(*arguments, **(named | {"permits": None}))  # type: ignore[arg-type]
+
+
+class BelievesWhoeverSpeaks(Broker):
+    """Whose life it is that is spoken of does not matter."""
+
+    def _speaks(self, peer: Peer, life: bytes) -> bool:
+        return life in self._workers
+
+
+class ObeysAnybody(Broker):
+    """Who grants a call need not be its gateway."""
+
+    def _answered(self, peer: Peer, answer: Grant | Deny, now: float) -> list[Action]:
+        worker = self._workers.get(answer.life)
+        return [Send(worker.peer, answer)] if worker is not None else []
+
+
+class PassesEveryClaimOn(Broker):
+    """Who claims a call need not be allowed to serve it, as long as this broker does not know it."""
+
+    def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
+        return self._to_gateway(claim) if claim.call_id not in self._copies else super()._claimed(peer, claim, now)
+
+
+class TellsNobodyWhoIsThere(Broker):
+    """Gateways hear at the beginning whom it reaches, and never again."""
+
+    def _tell_lives(self) -> list[Action]:
+        self._told_lives = True
+        return []
+
+
+class KeepsLossesToItself(Broker):
+    """Nobody is told that a worker is lost."""
+
+    def _lose_worker(self, worker: Offering, now: float) -> list[Action]:
+        actions = super()._lose_worker(worker, now)
+        self._losses = Losses()
+        return [action for action in actions if not (isinstance(action, Send) and isinstance(action.message, Lost))]
+
+
+class ForgetsStrays(Broker):
+    """What a worker held that another life of this broker gave it is not told to be lost."""
+
+    def _lose_worker(self, worker: Offering, now: float) -> list[Action]:
+        worker.strays.clear()
+        return super()._lose_worker(worker, now)
+
+
+class RemembersWhoLeft(Broker):
+    """A table grows with everybody who ever came."""
+
+    def _peer_lost(self, peer: Peer, now: float) -> list[Action]:
+        self.left = [*getattr(self, "left", ()), peer]
+        return super()._peer_lost(peer, now)
+
+
 # Workers
+
+
+class TakesCreditTwice(Worker):
+    """Every broker is told all of the credit."""
+
+    def _share(self, broker: Peer) -> dict[str, int]:
+        return self._services
+
+
+class SendsFramesOfAnyLength(Worker):
+    """What the broker reads does not matter."""
+
+    def _send(self, held: Held, message: Message) -> list[Action]:
+        reads, link = self._links.frame_bytes_max, self._links.peers.get(held.broker)
+        self._links.frame_bytes_max = 0
+        if link is not None:
+            link.frame_bytes_max = UNLIMITED
+        actions = super()._send(held, message)
+        self._links.frame_bytes_max = reads
+        return actions
 
 
 class TakesAnyLifesGrant(Worker):

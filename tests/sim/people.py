@@ -24,8 +24,8 @@ class Ears:
     def __init__(self) -> None:
         self.heard: list[tuple[Process, Event]] = []
 
-    def __call__(self, process: Process, event: Event) -> None:
-        self.heard.append((process, event))
+    def __call__(self, process: Process, *events: Event) -> None:
+        self.heard += [(process, event) for event in events]
 
     def events(self) -> list[Event]:
         heard, self.heard = self.heard, []

@@ -8,7 +8,8 @@ import pytest
 from homing.core.calls import Calls
 from homing.core.worker import Worker
 from homing.sim import explore
-from homing.sim.explore import DEEP, SHALLOW, Bounds, Explorer
+from homing.sim.explore import Explorer
+from homing.sim.scopes import DEEP, SHALLOW, Bounds
 from tests.sim import broken
 
 # HOMING_EXPLORE=deep looks at what takes minutes and gigabytes.
@@ -22,6 +23,7 @@ BROKEN: dict[type[Calls | Worker], tuple[str, dict[str, int]]] = {
     broken.AnyReleaseFrees: ("no is no", {"resubmits": 1, "claims": 3}),
     broken.RejectSettlesTheClaimed: ("no is no", {"resubmits": 1, "rejects": 1}),
     broken.LossFrees: ("no is no", {"losses": 1, "claims": 2}),
+    broken.LossOfAllFrees: ("no is no", {"strays": 1, "tellings": 1, "claims": 2}),
     broken.DeadlineProvesNo: ("no is no", {}),
     broken.SettlesTwice: ("one answer", {}),
     broken.TakesAnyLifesGrant: ("never twice", ONCE_MORE | {"crashes": 1, "doublings": 1}),

@@ -6,13 +6,15 @@ import msgspec
 import pytest
 
 from homing.core.broker import Broker, BrokerLimits
-from homing.core.machine import Event, Received, Settle, Start
-from homing.core.messages import Grant, Hello, Ready, Release, Request
+from homing.core.machine import Event, Learn, Received, Settle, Start
+from homing.core.messages import Grant, Hello, MethodOffer, Ready, Release, Request, Workers
+from homing.core.permits import Permit
 from homing.errors import Outcome, failure
 from homing.sim.invariants import RULES, Invariants, Record, Submission, Violation
 from homing.sim.plan import METHODS, Plan
 from homing.sim.process import Process
 from homing.sim.provider import result_of
+from homing.sim.strangers import FORGED
 from tests.sim.people import PLAN, process
 from tests.sim.test_provider import start
 
@@ -72,7 +74,7 @@ class Scene:
         return self.rules.settled(by or self.gateway, Settle(self.id, outcome), at)
 
     def ok(self) -> Outcome:
-        return Outcome(reason="ok", executed="yes", result=result_of(self.call.asked.key))
+        return Outcome(reason="ok", executed="yes", result=result_of(self.call.asked.key, self.call.asked.body))
 
 
 def no(reason: str = "expired") -> Outcome:
@@ -175,6 +177,13 @@ def test_a_no_after_proof_may_stand() -> None:
     scene.granted_and_begun(scene.one)
     speaks = msgspec.structs.replace(no("provider_refused"), settles_earlier=True, retry="pointless")
     scene.settles(speaks)
+
+
+def test_a_key_that_was_refused_for_good_may_be_tried_by_who_was_taken_for_lost() -> None:
+    scene = Scene(KEYED.name)
+    scene.granted_and_begun(scene.one, may_have_left=False)
+    scene.settles(msgspec.structs.replace(no("provider_refused"), settles_earlier=True, retry="pointless"))
+    scene.begins(scene.one)
 
 
 def test_nothing_begins_after_a_no() -> None:
@@ -304,11 +313,68 @@ def a_broker(calls: int, limits: BrokerLimits | None = None) -> Process:
     return Process("broker", 0, 2, b"broker life", b"broker 2", broker)
 
 
-def test_no_worker_is_given_more_than_its_credit() -> None:
-    request = Request(b"call", "acme", "acme.charge", 1, "once", "", "", 0, "no", "", b"")
-    Scene(plan=msgspec.structs.replace(PLAN, credit=2)).rules.sent(a_broker(4), b"worker 3", request)
-    scene = Scene(plan=msgspec.structs.replace(PLAN, credit=2))
-    breaks("in flight", lambda: scene.rules.sent(a_broker(5), b"worker 3", request), "credit is 4")
+def given(service: str = "acme") -> Request:
+    return Request(b"call", service, "acme.charge", 1, "once", "", "", 0, "no", "", b"")
+
+
+def test_no_worker_is_given_more_than_it_has_said_that_it_takes() -> None:
+    scene, broker = Scene(), a_broker(4)
+    offers = scene.rules.heard[Ready]
+    offers(broker, scene.one.address, Ready(scene.one.life, {"acme": 4}, 0))
+    scene.rules.sent(broker, b"worker 3", given())
+    offers(broker, scene.two.address, Ready(scene.one.life, {"acme": 9}, 0))  # of others it is not believed
+    offers(broker, scene.one.address, Ready(scene.one.life, {"acme": 3}, 0))
+    assert scene.rules.offered(broker, scene.one) == {"acme": 3}
+    assert scene.rules.offered(broker, scene.two) == {}
+    breaks("in flight", lambda: scene.rules.sent(broker, b"worker 3", given()), "credit is 3")
+
+
+# Keys
+
+
+def test_nobody_is_given_what_its_key_may_not_serve() -> None:
+    scene = Scene()
+    scene.one.permit = Permit(serve=("attic",))
+    breaks("permitted", lambda: scene.rules.sent(a_broker(1), b"worker 3", given()), "gives worker")
+    scene.rules.sent(a_broker(1), b"worker 3", given("attic"))  # among themselves
+
+
+def test_nobody_begins_what_its_own_key_or_the_callers_may_not() -> None:
+    scene = Scene()
+    scene.one.permit = Permit(serve=("bureau",))
+    breaks("permitted", lambda: scene.granted_and_begun(scene.one), "begins what")
+    scene = Scene()
+    scene.gateway.permit = Permit(call=("bureau",))
+    breaks("permitted", lambda: scene.granted_and_begun(scene.one), "begins what")
+    scene = Scene()
+    scene.gateway.permit = Permit(call=("*",), principal="ledger")
+    breaks("permitted", lambda: scene.granted_and_begun(scene.one, principal="webshop"), "begins what")
+    scene.granted_and_begun(scene.one, principal="ledger")
+
+
+def test_nobody_is_refused_what_its_key_may_call() -> None:
+    scene = Scene()
+    forbidden = msgspec.structs.replace(failure("forbidden", ""), retry="pointless")
+    breaks("permitted", lambda: scene.settles(forbidden), "is refused")
+    scene = Scene()
+    scene.gateway.permit = Permit(call=("*",), principal="ledger")
+    scene.settles(forbidden)
+
+
+def test_no_stranger_answers() -> None:
+    scene = Scene()
+    scene.has_effect()
+    breaks("permitted", lambda: scene.settles(FORGED), "stranger")
+
+
+def test_what_gateways_are_told_and_learn_is_remembered() -> None:
+    scene, broker = Scene(), process("broker", 2)
+    assert not scene.rules.told(scene.gateway, broker)
+    assert not scene.rules.methods_of(scene.gateway)
+    scene.rules.heard[Workers](scene.gateway, broker.address, Workers((scene.one.life,)))
+    scene.rules.learnt(scene.gateway, Learn((MethodOffer("acme.charge", "acme"),)))
+    assert scene.rules.told(scene.gateway, broker) == {scene.one.life}
+    assert scene.rules.methods_of(scene.gateway) == {"acme.charge"}
 
 
 def test_queues_and_bytes_are_bounded() -> None:

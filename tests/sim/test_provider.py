@@ -76,7 +76,7 @@ def test_what_is_said_is_never_more_than_what_is_true(behaviour: Behaviour, effe
 
 def test_a_good_provider_says_whose_result_it_is() -> None:
     shop = Shop()
-    assert shop.asks(start()).result == result_of("call") == b'"call"'
+    assert shop.asks(start()).result == result_of("call", b"") == b'"call"'
     assert shop.effects == [b"call"]
 
 
@@ -123,7 +123,7 @@ def test_a_crashed_worker_hears_nothing_and_the_effect_comes_all_the_same() -> N
 def test_a_key_is_known_again() -> None:
     shop = Shop()
     shop.asks(start(b"one", "keyed", key="order"))
-    assert shop.asks(start(b"two", "keyed", key="order")).result == result_of("order")
+    assert shop.asks(start(b"two", "keyed", key="order")).result == result_of("order", b"")
     assert shop.effects == [b"one"]
 
 
@@ -157,7 +157,7 @@ def test_a_lookup_finds_what_is_in_the_ledger() -> None:
     assert shop.asks(start(lookup=True)).reason != "ok"
     shop.asks(start())
     found = shop.asks(start(lookup=True))
-    assert (found.reason, found.executed, found.result) == ("ok", "yes", result_of("call"))
+    assert (found.reason, found.executed, found.result) == ("ok", "yes", result_of("call", b""))
     assert shop.effects == [b"call"]
 
 

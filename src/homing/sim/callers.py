@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 
 from homing.core.machine import Abandoned, Event
 from homing.sim.invariants import Record, Submission
-from homing.sim.plan import METHODS, MethodPlan, Plan
+from homing.sim.plan import LARGE_BYTES, METHODS, MethodPlan, Plan
 from homing.sim.process import Process
+from homing.sim.provider import AT_LENGTH
 from homing.sim.timeline import Timeline
 
 PRINCIPALS = ("webshop", "ledger", "")
@@ -58,15 +59,24 @@ class Callers:
         """The next one comes, and leaves word when the one after it will."""
         random = self._random
         shortest_s, longest_s = self._plan.timeout_s
-        self.order(random.choice(METHODS), random.choice(PRINCIPALS), shortest_s + (longest_s - shortest_s) * random.random())
+        method, principal = random.choice(METHODS), random.choice(PRINCIPALS)
+        self.order(method, principal, shortest_s + (longest_s - shortest_s) * random.random(), words=self._words())
         self.left -= 1
         if self.left:
             self._timeline.after(self._plan.arrival_s * random.expovariate(1.0), self.come)
 
-    def order(self, method: MethodPlan, principal: str, timeout_s: float, gateway: Process | None = None) -> Submission:
+    def _words(self) -> bytes:
+        """What else there is in the params: some say very much, and some ask for a long answer."""
+        if self._plan.large and self._random.random() < self._plan.large:
+            return self._random.choice((AT_LENGTH, bytes(LARGE_BYTES)))
+        return b""
+
+    def order(
+        self, method: MethodPlan, principal: str, timeout_s: float, gateway: Process | None = None, *, words: bytes = b""
+    ) -> Submission:
         """A new order, to this gateway or to any."""
         self._orders += 1
-        submission = Submission(method, principal, timeout_s, f"order-{self._orders}")
+        submission = Submission(method, principal, timeout_s, f"order-{self._orders}", words=words)
         self._submit(submission, gateway)
         return submission
 
@@ -105,5 +115,7 @@ class Callers:
             return
         if self._plan.ask_again and record.submission.asked_before < ASKED_MAX and self._random.random() < self._plan.ask_again:
             first = record.submission
-            again = Submission(first.method, first.principal, first.timeout_s, first.order, first.asked_before + 1)
+            again = Submission(
+                first.method, first.principal, first.timeout_s, first.order, first.asked_before + 1, words=first.words
+            )
             self._timeline.after(AGAIN_AFTER_S * self._random.random(), self._submit, again)

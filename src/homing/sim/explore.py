@@ -1,7 +1,8 @@
 """Every state within small bounds: the real machines, one call, two workers, a gateway, and a road that does as it likes.
 
 The road stands for every broker and every engine: it hands a REQUEST to any worker or refuses it, delivers in any order, doubles, holds
-back for ever, and declares lives lost that are not. Clocks are strangers to each other: time passes for any process at any point.
+back for ever, and declares lives lost that are not, with one claim or with all they may have. A second one may say whom it reaches.
+Clocks are strangers to each other: time passes for any process at any point.
 Losing needs no step of its own: a message that is never delivered is lost, and all prefixes of all histories are looked at.
 
 Machines are pure, so each is asked only once what it does in a given state with a given event: the table of its answers is small, and a
@@ -45,53 +46,20 @@ from homing.core.messages import (
     Release,
     Request,
     Settled,
+    Workers,
 )
 from homing.core.worker import Worker
-from homing.errors import Effect, Outcome, failure
+from homing.errors import Outcome, failure
+from homing.sim.scopes import Bounds
 from homing.sim.snapshot import Value, snapshot
 
 TIMEOUT_S = 4.0
 LONG_S = 100.0  # beyond every deadline
 ROAD = b"road"
+OTHER_ROAD = b"other road"
 GATEWAY = 0  # the places: the gateway, and then the workers
 ANY = -1  # whichever worker the road likes
 LEDGER_MAX = 2  # more is no worse
-
-
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How often each thing may happen in one history."""
-
-    effect: Effect = "once"
-    workers: int = 2
-    claims: int = 3  # REQUESTs that reach a worker
-    crashes: int = 1
-    gateway_crashes: int = 0
-    resubmits: int = 1
-    doublings: int = 1
-    rejects: int = 1
-    losses: int = 1
-    repeats: int = 1  # timers of workers that come in time: a claim or an outcome is said again, an attempt is made again
-    hang_ups: int = 0
-    attempts_max: int = 2
-
-
-# What the ordinary test run looks at: not everything at once, for that is millions of states, but each danger with its neighbours.
-SHALLOW: dict[str, Bounds] = {
-    "claims and releases": Bounds(claims=3, crashes=0, doublings=0, losses=0, rejects=0, repeats=0),
-    "crashes and doubled messages": Bounds(claims=2, losses=0, rejects=0, repeats=0),
-    "crashes, lost workers and rejects": Bounds(claims=2, doublings=0, repeats=0),
-    "timers and doubled messages": Bounds(claims=2, crashes=0, losses=0, rejects=0),
-    "a gateway that crashes, a caller who hangs up": Bounds(
-        claims=2, crashes=0, gateway_crashes=1, doublings=0, losses=0, rejects=0, repeats=0, hang_ups=1
-    ),
-    "a safe call, lost too early": Bounds(effect="safe", claims=2, crashes=0, doublings=0, rejects=0, repeats=0),
-    "a keyed call, with crashes": Bounds(effect="keyed", claims=2, doublings=0, rejects=0, repeats=0, losses=0),
-}
-DEEP: dict[str, Bounds] = {
-    "everything at once": Bounds(claims=2),
-    "three claims, crashes and doubled messages": Bounds(claims=3, losses=0, rejects=0, repeats=0),
-    "a safe call": Bounds(effect="safe", claims=2, doublings=0),
-}
 
 
 class Left(NamedTuple):
@@ -104,6 +72,8 @@ class Left(NamedTuple):
     doublings: int
     rejects: int
     losses: int
+    strays: int
+    tellings: int
     repeats: int
     hang_ups: int
 
@@ -228,6 +198,8 @@ class Explorer:
                 random=_middle,
             )
         machine.handle(PeerFound(ROAD), 0.0)
+        if place == GATEWAY and self._bounds.tellings:
+            machine.handle(PeerFound(OTHER_ROAD), 0.0)
         self._beginnings[place, number] = self._node(machine, 0.0)
         return self._beginnings[place, number]
 
@@ -299,6 +271,8 @@ class Explorer:
                 bounds.doublings,
                 bounds.rejects,
                 bounds.losses,
+                bounds.strays,
+                bounds.tellings,
                 bounds.repeats,
                 bounds.hang_ups,
             ),
@@ -370,14 +344,33 @@ class Explorer:
         yield from self._gateway_steps(state)
         for place in range(1, len(state.nodes)):
             yield from self._worker_steps(state, place)
-        if state.left.losses:
-            left = state.left._replace(losses=state.left.losses - 1)
-            for number in state.claims:
-                claim = self._messages[number]
-                assert isinstance(claim, Claim)
+        if state.claims:
+            yield from self._losses(state)
+
+    def _losses(self, state: State) -> Iterator[tuple[str, State]]:
+        """What the roads say of lives that have claimed."""
+        claims = [message for message in map(self._messages.__getitem__, state.claims) if isinstance(message, Claim)]
+        lives = list(dict.fromkeys(claim.life for claim in claims))
+        left = state.left
+        if left.losses:
+            fewer = left._replace(losses=left.losses - 1)
+            for claim in claims:
                 lost = (GATEWAY, self._message(Lost(claim.call_id, claim.life, claim.claim)))
                 label = f"the road says that claim {claim.claim} of {_name(claim.life)} is lost"
-                yield label, state._replace(road=tuple(sorted((*state.road, lost))), left=left)
+                yield label, state._replace(road=tuple(sorted((*state.road, lost))), left=fewer)
+        if left.strays:
+            fewer = left._replace(strays=left.strays - 1)
+            for life in lives:
+                lost = (GATEWAY, self._message(Lost(self._call_id, life, 0)))
+                label = f"the road says that {_name(life)} is lost"
+                yield label, state._replace(road=tuple(sorted((*state.road, lost))), left=fewer)
+        if left.tellings:
+            fewer = left._replace(tellings=left.tellings - 1)
+            number = state.nodes[GATEWAY]
+            for reached in ((), *((life,) for life in lives)):
+                label = f"the other road says that it reaches {', '.join(map(_name, reached)) or 'nobody'}"
+                answer = self._answer(number, label, Received(OTHER_ROAD, Workers(reached)))
+                yield label, self._after(state, GATEWAY, answer, fewer)
 
     def _deliveries(self, state: State) -> Iterator[tuple[str, State]]:
         before = None

@@ -134,7 +134,7 @@ class Faults:
         return True
 
     def _drain(self) -> bool:
-        process = self._any(lambda process: process.role != "broker" and not process.draining)
+        process = self._any(lambda process: process.role in ("gateway", "worker") and not process.draining)
         if process is None:
             return False
         self._world.drain(process)

@@ -6,12 +6,25 @@ The rules are about what can be seen from outside the machines: what they send, 
 from collections.abc import Callable
 
 from homing.core.broker import Broker
-from homing.core.machine import Event, Life, Peer, PeerLost, Received, Settle, Start, Submitted, Tick
-from homing.core.messages import GATEWAY_BYTES, Disconnect, Grant, Heartbeat, Message, Ready, Reject, Release, Request
+from homing.core.machine import Event, Learn, Life, Peer, PeerLost, Received, Settle, Start, Submitted, Tick
+from homing.core.messages import (
+    GATEWAY_BYTES,
+    Disconnect,
+    Grant,
+    Heartbeat,
+    Message,
+    Ready,
+    Reject,
+    Release,
+    Request,
+    Workers,
+)
+from homing.core.permits import Permit
 from homing.errors import Outcome, retry_of
-from homing.sim.plan import METHODS, MethodPlan, Plan
+from homing.sim.plan import ATTIC, METHODS, MethodPlan, Plan
 from homing.sim.process import Process
 from homing.sim.provider import result_of
+from homing.sim.strangers import FORGED
 
 RULES = {
     "one answer": "each admitted call settles exactly once, and to its own gateway",
@@ -26,7 +39,12 @@ RULES = {
     "own result": "a reply reaches only its caller, and is that call's own",
     "in flight": "no worker asks a provider more at once than it may, nor is given more than its credit",
     "bounded": "every queue and every held byte is within its limit",
+    "fits": "no frame is larger than its receiver reads",
+    "permitted": "nobody asks for or begins what its key may not, and the word of a stranger counts for nothing",
     "empty": "after draining every table is empty",
+    "forgotten": "after draining nobody is remembered who is gone, nor any call",
+    "reach": "once the faults stop, gateways know which workers live and what they can do, and credit is divided, not doubled",
+    "losses are told": "once the faults stop, a gateway learns within seconds that the worker of a call is dead",
     "sound": "no machine raises",
     "time passes": "a timer that has fired moves on",
     "heals": "once the faults stop, new calls succeed",
@@ -46,20 +64,28 @@ class Violation(Exception):
         self.call_id = call_id
 
 
+def may_call(permit: Permit, service: str, principal: str) -> bool:
+    """Whether whoever has this permit may ask for this service in that name. Who says no name calls in its key's."""
+    return permit.calls(service) and (not permit.principal or principal in ("", permit.principal))
+
+
 class Submission:
     """A call before a gateway has admitted it. Its deadline begins to run then.
 
     `order` is what the caller wants done: whoever asks again makes a new call, with the same order.
     """
 
-    __slots__ = ("asked_before", "method", "number", "order", "principal", "record", "timeout_s")
+    __slots__ = ("asked_before", "method", "number", "order", "principal", "record", "timeout_s", "words")
 
-    def __init__(self, method: MethodPlan, principal: str, timeout_s: float, order: str, asked_before: int = 0) -> None:
+    def __init__(
+        self, method: MethodPlan, principal: str, timeout_s: float, order: str, asked_before: int = 0, words: bytes = b""
+    ) -> None:
         self.asked_before = asked_before
         self.method = method
         self.principal = principal
         self.timeout_s = timeout_s
         self.order = order
+        self.words = words  # what else there is in the params
         self.number = 0
         self.record: Record | None = None
 
@@ -78,7 +104,7 @@ class Submission:
             principal=self.principal,
             key=self.order if keyed else call_id.hex(),
             caller_key=self.order,
-            body=self.order.encode(),
+            body=self.order.encode() + self.words,
             key_lifetime_s=86400.0 if keyed else None,
         )
 
@@ -113,6 +139,10 @@ class Record:
         self.may_have_left = False
         self.effects = 0
 
+    def is_settled(self) -> bool:
+        """Whether the gateway has answered."""
+        return self.outcome is not None
+
 
 class Invariants:
     """Told of every step; raises `Violation`. `checks` counts what was looked at, `at` says who has an address."""
@@ -129,8 +159,11 @@ class Invariants:
         self._open_at: dict[int, int] = {}  # by the gateway's index
         self._orders: dict[str, int] = {}  # how often each order of a `once` method is in the ledger
         self._services = sorted({method.service for method in METHODS})
-        self._credit = plan.credit * len(self._services)
+        self._offered: dict[tuple[int, Life], Ready] = {}  # what a broker's process has last heard of a worker
+        self._told: dict[tuple[int, Peer], Workers] = {}  # what a gateway's process has last heard of a broker
+        self._learnt: dict[int, frozenset[str]] = {}  # the names of the methods that a gateway's process knows
         self.watched: dict[type, Callable[..., None]] = {Grant: self._granted, Release: self._released, Request: self._given}
+        self.heard: dict[type, Callable[..., None]] = {Ready: self._offers, Workers: self._tells}
 
     # Callers and gateways
 
@@ -156,11 +189,15 @@ class Invariants:
         if late_s > EPSILON_S and process.resumed_at != self.now:
             raise Violation("on time", f"settled {late_s:.6f} s late", asked.call_id)
         record.outcome = outcome
+        if outcome.reason == "forbidden" and may_call(process.permit, asked.service, asked.principal):
+            raise Violation("permitted", f"{process} is refused what its key may call", asked.call_id)
         self.open -= 1
         self._open_at[process.index] -= 1
         if outcome.reason == "ok":
-            if outcome.result != result_of(asked.key):
-                raise Violation("own result", f"{outcome.result!r} is not of {asked.key}", asked.call_id)
+            if outcome.result == FORGED.result:
+                raise Violation("permitted", "a stranger has answered", asked.call_id)
+            if outcome.result != result_of(asked.key, asked.body):
+                raise Violation("own result", f"{outcome.result[:64]!r} is not of {asked.key}", asked.call_id)
             if outcome.executed != "yes":
                 raise Violation("yes is yes", "an ok that says executed: no", asked.call_id)
         elif outcome.retry != retry_of(outcome.reason, outcome.executed, asked.effect):
@@ -227,6 +264,9 @@ class Invariants:
         record = self.records.get(start.call_id)
         if record is None:
             raise Violation("granted first", f"{process} asks for a call that nobody made", start.call_id)
+        caller, service = record.gateway.permit, record.asked.service
+        if not process.permit.serves(service) or not may_call(caller, service, start.principal):
+            raise Violation("permitted", f"{process} begins what {record.gateway} asked for", start.call_id)
         in_flight_max = self._plan.providers[start.provider].in_flight_max
         if process.running[start.provider] > in_flight_max:
             raise Violation("in flight", f"{process} asks {start.provider} more than {in_flight_max} at once", start.call_id)
@@ -256,8 +296,9 @@ class Invariants:
                 raise Violation("never twice", "sent again, and a byte of it may have left before", start.call_id)
             if record.holder != (process.life, (record.begun or {}).get(process.life)):
                 raise Violation("one claim", f"{process} begins, and another claim holds the call", start.call_id)
-        if record.outcome is not None and record.outcome.executed == "no":
-            raise Violation("no is no", f"{process} begins after the call was answered {record.outcome.reason}", start.call_id)
+        outcome = record.outcome
+        if outcome is not None and outcome.executed == "no" and not (asked.effect == "keyed" and outcome.settles_earlier):
+            raise Violation("no is no", f"{process} begins after the call was answered {outcome.reason}", start.call_id)
         record.may_have_left = record.may_have_left or may_have_left
 
     def had_effect(self, call_id: bytes, key: str) -> None:
@@ -287,10 +328,43 @@ class Invariants:
         broker = process.machine
         assert isinstance(broker, Broker)
         self.checks += 1
-        worker = self._at(peer)
-        held, credit = broker.held_by(worker.life), self._credit
+        service, receiver = request.service, self._at(peer)
+        if not receiver.permit.serves(service):
+            raise Violation("permitted", f"{process} gives {receiver} a call of {service}", request.call_id)
+        if service == ATTIC:
+            return  # strangers among themselves
+        given = broker.services[service].workers[receiver.life]
+        held, credit = len(given.held[service]) + len(given.strays), self._offered[process.index, receiver.life].services[service]
         if held > credit:
-            raise Violation("in flight", f"{process} has given {worker} {held} calls, credit is {credit}", request.call_id)
+            raise Violation("in flight", f"{process} has given {receiver} {held} calls, credit is {credit}", request.call_id)
+
+    def _offers(self, process: Process, peer: Peer, ready: Ready) -> None:
+        """Somebody says what it does. Only of itself is it believed."""
+        if self._at(peer).life == ready.life:
+            self._offered[process.index, ready.life] = ready
+
+    def offered(self, broker: Process, worker: Process) -> dict[str, int]:
+        """How many calls of each service a broker may give a worker, as far as it has heard."""
+        ready = self._offered.get((broker.index, worker.life))
+        return ready.services if ready is not None else {}
+
+    # What gateways know
+
+    def _tells(self, process: Process, peer: Peer, workers: Workers) -> None:
+        self._told[process.index, peer] = workers
+
+    def learnt(self, process: Process, learn: Learn) -> None:
+        """A gateway knows these methods from now on."""
+        self._learnt[process.index] = frozenset(offer.name for offer in learn.methods)
+
+    def methods_of(self, gateway: Process) -> frozenset[str]:
+        """The names of the methods that a gateway knows."""
+        return self._learnt.get(gateway.index, frozenset())
+
+    def told(self, gateway: Process, broker: Process) -> frozenset[Life]:
+        """Which lives of workers a broker has last told a gateway."""
+        workers = self._told.get((gateway.index, broker.address))
+        return frozenset(workers.lives) if workers is not None else frozenset()
 
     def bounded(self, process: Process) -> None:
         """A broker has handled something after which its queues may be longer."""

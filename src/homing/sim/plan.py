@@ -12,6 +12,8 @@ import msgspec
 from homing.core.broker import BrokerLimits
 from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.limits import BreakerPolicy, Rate
+from homing.core.links import FRAME_BYTES_MAX
+from homing.core.permits import Permit
 from homing.errors import Effect
 
 Disturbance: TypeAlias = Literal["crash gateway", "crash broker", "crash worker", "cut told", "cut silent", "stall", "drain"]
@@ -73,6 +75,30 @@ METHODS: tuple[MethodPlan, ...] = (
 )
 
 
+# What a stranger at a broker tries, who has a key, and rights to nothing that anybody else wants.
+Trick: TypeAlias = Literal[
+    "forgeries",  # says what only others may say, about calls that are theirs
+    "another's head",  # a gateway whose life begins like another's
+    "another's life",  # a worker that says it is another
+]
+TRICKS: tuple[Trick, ...] = get_args(Trick)
+
+ATTIC = "attic"  # the service that strangers may serve and call
+PERMITS: dict[str, Permit] = {
+    "front": Permit(call=("*",)),
+    "clerk": Permit(call=("acme",)),
+    "teller": Permit(call=("acme", "bur*"), principal="webshop"),
+    "forge": Permit(serve=("*",)),
+    "smithy": Permit(serve=("acme",)),
+    "stranger": Permit(serve=(ATTIC,), call=(ATTIC,)),
+}
+GATEWAY_USERS = ("front", "clerk", "teller")  # by seat
+WORKER_USERS = ("forge", "smithy", "forge", "smithy")
+
+SMALL_FRAME_BYTES = 6000
+LARGE_BYTES = 7000  # of params or of a result: more than a small frame takes
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a world is made from. Durations are in seconds of true time, shares between 0 and 1."""
 
@@ -96,6 +122,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     doubling: float = 0.0
     late: float = 0.0
     late_s: float = 2.0
+    damage: float = 0.0  # how many ZeroMQ messages have junk in them
+    large: float = 0.0  # how many orders have long params, or a long result
+    broker_frame_bytes_max: int = FRAME_BYTES_MAX
+    worker_frame_bytes_max: int = FRAME_BYTES_MAX
+    guarded: bool = False  # keys, and permits
+    stranger: Trick | None = None
+    stranger_user: str = ""
     # the provider
     provider_s: float = 0.25
     faulty: float = 0.0  # how many exchanges go wrong
@@ -132,7 +165,7 @@ def draw(seed: int, calls: int) -> Plan:
     provider_s = random.choice((0.05, 0.25, 1.0, 3.0))
     arrival_s = provider_s / (workers * credit) / random.choice((0.3, 0.8, 2.0))  # as much as there are slots for, or more
     timeouts_s = random.choice(((5.0, 20.0), (0.1, 3.0), (0.1, 30.0)))
-    return Plan(
+    plan = Plan(
         seed=seed,
         calls=calls,
         engine="memory" if in_one_process else "network",
@@ -177,4 +210,23 @@ def draw(seed: int, calls: int) -> Plan:
             ),
         },
         narrow=on[8],
+    )
+    return plan if in_one_process else _between_processes(plan, random, swarm)
+
+
+def _between_processes(plan: Plan, random: Random, swarm: float) -> Plan:
+    """What there is only where processes are apart: junk on the road, keys, strangers, small frames."""
+    small = random.choice((SMALL_FRAME_BYTES, FRAME_BYTES_MAX))
+    broker_bytes, worker_bytes = random.choice(((small, small), (small, FRAME_BYTES_MAX), (FRAME_BYTES_MAX, small)))
+    guarded = random.random() < 0.5
+    strange = guarded and random.random() < swarm
+    return msgspec.structs.replace(
+        plan,
+        damage=random.choice((0.01, 0.1)) if random.random() < swarm else 0.0,
+        large=random.choice((0.05, 0.3)) if random.random() < swarm else 0.0,
+        broker_frame_bytes_max=broker_bytes,
+        worker_frame_bytes_max=worker_bytes,
+        guarded=guarded,
+        stranger=random.choice(TRICKS) if strange else None,
+        stranger_user=random.choice(("stranger", "nobody")) if strange else "",
     )

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+from homing.core.links import FRAME_BYTES_MAX
 from homing.core.machine import Life, Machine, Peer
+from homing.core.permits import ANYTHING, Permit
 
-Role: TypeAlias = Literal["gateway", "broker", "worker"]
+Role: TypeAlias = Literal["gateway", "broker", "worker", "stranger"]
 
 
 class Process:
@@ -19,12 +21,15 @@ class Process:
         "address",
         "alive",
         "backlog",
+        "died_at",
         "draining",
+        "frame_bytes_max",
         "index",
         "last",
         "life",
         "machine",
         "offset_s",
+        "permit",
         "rate",
         "resumed_at",
         "role",
@@ -33,6 +38,7 @@ class Process:
         "stalled",
         "timer_at",
         "touched",
+        "user",
         "wires",
     )
 
@@ -43,10 +49,14 @@ class Process:
         self.life = life
         self.address = address
         self.machine = machine
+        self.user = ""  # whose key it has
+        self.permit: Permit = ANYTHING  # what that key may do
+        self.frame_bytes_max = FRAME_BYTES_MAX  # the largest frame it reads
         self.offset_s = 0.0
         self.rate = 1.0
         self.last = 0.0
         self.alive = True
+        self.died_at = -1.0  # in true time
         self.draining = False
         self.stalled = False
         self.resumed_at = -1.0  # in true time
@@ -83,13 +93,15 @@ class Wire:
     What was sent before a break does not arrive after it: `epoch` says in which unbroken stretch it was sent.
     """
 
-    __slots__ = ("broker", "client", "epoch", "to_broker_at", "to_client_at", "up")
+    __slots__ = ("broker", "client", "epoch", "to_broker", "to_broker_at", "to_client", "to_client_at", "up")
 
     def __init__(self, client: Process, broker: Process) -> None:
         self.client = client
         self.broker = broker
         self.up = True
         self.epoch = 0
+        self.to_broker: list[bytes] = []  # the frames of what is being said; they leave together
+        self.to_client: list[bytes] = []
         self.to_broker_at = 0.0  # when the last message sent arrives, so that an ordered road keeps its order
         self.to_client_at = 0.0
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from homing.core.machine import Event, Finished, Prepare, Prepared, Start, Stop
 from homing.errors import Effect, Outcome, Verdict, failure
-from homing.sim.plan import Behaviour, Plan
+from homing.sim.plan import LARGE_BYTES, Behaviour, Plan
 from homing.sim.process import Process
 from homing.sim.timeline import Timeline
 
@@ -20,9 +20,13 @@ NEVER_ANSWERS: frozenset[Behaviour] = frozenset({"connect hangs", "hang", "hang 
 WELL_S = 0.5  # a provider that is well answers within it
 
 
-def result_of(key: str) -> bytes:
-    """The result of the call with this key: it says whose it is."""
-    return b'"%s"' % key.encode()
+AT_LENGTH = b" at length"  # params that end like this ask for a long result
+
+
+def result_of(key: str, body: bytes) -> bytes:
+    """The result of the call with this key and these params: it says whose it is."""
+    result = b'"%s"' % key.encode()
+    return result.ljust(LARGE_BYTES) if body.endswith(AT_LENGTH) else result
 
 
 class Witness(Protocol):
@@ -52,7 +56,19 @@ class Exchange:
 class Provider:
     """All providers of the imagined world. Exchanges end when the shell would end them; effects come when they come."""
 
-    __slots__ = ("_feed", "_plan", "_random", "_refused", "_running", "_timeline", "_witness", "faults", "ledger", "quiet")
+    __slots__ = (
+        "_feed",
+        "_plan",
+        "_random",
+        "_refused",
+        "_running",
+        "_timeline",
+        "_witness",
+        "faults",
+        "hangs",
+        "ledger",
+        "quiet",
+    )
 
     def __init__(self, plan: Plan, timeline: Timeline, feed: Callable[[Process, Event], None], witness: Witness) -> None:
         self._plan = plan
@@ -65,6 +81,7 @@ class Provider:
         self.ledger: dict[str, float] = {}  # by key: when it had its (first) effect
         self.faults: dict[str, int] = {}
         self.quiet = False
+        self.hangs = False  # takes requests, and never answers
 
     def prepare(self, process: Process, prepare: Prepare) -> None:
         """Fetch an access token."""
@@ -122,6 +139,8 @@ class Provider:
 
     def _behaviour(self) -> Behaviour:
         plan = self._plan
+        if self.hangs:
+            return "hang"
         if self.quiet or not plan.faulty or self._random.random() >= plan.faulty:
             return "ok"
         behaviour = self._random.choice(plan.behaviours)
@@ -152,7 +171,7 @@ class Provider:
 
     def _looked_up(self, start: Start, behaviour: Behaviour) -> Outcome:
         if start.key in self.ledger and behaviour in ANSWERS_WELL:
-            return Outcome(reason="ok", executed="yes", result=result_of(start.key))
+            return Outcome(reason="ok", executed="yes", result=result_of(start.key, start.body))
         return failure("provider_failed", "Not found.")
 
     def _answer(self, start: Start, behaviour: Behaviour) -> Outcome:
@@ -160,9 +179,9 @@ class Provider:
         refused = start.effect == "keyed" and start.key in self._refused
         match behaviour:
             case "ok" | "late" if not refused:
-                return Outcome(reason="ok", executed="yes", result=result_of(start.key))
+                return Outcome(reason="ok", executed="yes", result=result_of(start.key, start.body))
             case "own no" if known:
-                return Outcome(reason="ok", executed="yes", result=result_of(start.key))
+                return Outcome(reason="ok", executed="yes", result=result_of(start.key, start.body))
             case "ok" | "late" | "own no":
                 self._refused.add(start.key)
                 return Outcome(reason="provider_refused", executed="no", again=False, settles_earlier=True)

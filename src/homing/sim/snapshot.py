@@ -27,10 +27,11 @@ def snapshot(thing: object) -> Value:
             return (type(thing).__name__, *(snapshot(getattr(thing, name)) for name in thing.__struct_fields__))
         case _ if callable(thing):
             return None
-    return (type(thing).__name__, *((name, snapshot(value)) for name, value in _fields(thing)))
+    return (type(thing).__name__, *((name, snapshot(value)) for name, value in fields_of(thing)))
 
 
-def _fields(thing: object) -> list[tuple[str, object]]:
+def fields_of(thing: object) -> list[tuple[str, object]]:
+    """What a thing has, by name."""
     named = dict(vars(thing)) if hasattr(thing, "__dict__") else {}
     for kind in type(thing).__mro__:
         for name in getattr(kind, "__slots__", ()):

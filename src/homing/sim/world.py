@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from random import Random
 from zlib import crc32
 
@@ -14,6 +15,8 @@ from homing.core.machine import (
     Draining,
     DrainTimedOut,
     Event,
+    Learn,
+    Life,
     Machine,
     Prepare,
     Received,
@@ -23,16 +26,19 @@ from homing.core.machine import (
     Stop,
     Tick,
 )
-from homing.core.messages import LIFE_BYTES
+from homing.core.messages import LIFE_BYTES, MethodOffer
+from homing.core.permits import NOTHING
 from homing.core.worker import Worker
 from homing.sim.callers import Callers
 from homing.sim.faults import CUT_S, NOTICED_S, Faults
-from homing.sim.invariants import EPSILON_S, GROWING, Invariants, Record, Submission, Violation
+from homing.sim.invariants import EPSILON_S, GROWING, Invariants, Record, Submission, Violation, may_call
 from homing.sim.network import Network
-from homing.sim.plan import METHODS, Plan
+from homing.sim.plan import GATEWAY_USERS, METHODS, PERMITS, WORKER_USERS, Plan
 from homing.sim.process import Process, Role
 from homing.sim.provider import Provider
+from homing.sim.rest import check_forgotten, check_reach, methods_of, not_empty, own_method
 from homing.sim.story import Story
+from homing.sim.strangers import Rumour, Stranger
 from homing.sim.timeline import Timeline
 
 SLICE_S = 0.5
@@ -41,6 +47,10 @@ REST_S = 30.0  # beyond the longest deadline: outcomes nobody asked for are forg
 LATE_EFFECTS_S = 25.0
 PROBE_EVERY_S = 1.5
 PROBE_TIMEOUT_S = 5.0
+GREETED_S = 4.0  # whoever has just started is known to everybody by then
+BEREAVED_TIMEOUT_S = 20.0
+LOSS_TOLD_S = 1.5  # after a broker has noticed that a worker is gone
+RUMOURS = 32  # so many of the latest calls are talked of
 TICKS_MAX = 1000  # at one instant
 TURNS_MAX = 20_000  # messages that one event brings about in one process
 
@@ -96,6 +106,7 @@ class World:
         self.invariants = Invariants(plan, self.network.at)
         self.provider = Provider(plan, self.timeline, self.feed, self.invariants)
         self.processes: list[Process] = []
+        self._dead: list[Process] = []
         self._gateways: list[Process] = []
         self.callers = Callers(plan, self.timeline, self._gateways, self.admit, self.feed)
         self.faults = Faults(plan, self.timeline, self.network, self)
@@ -123,14 +134,27 @@ class World:
                 self._progress(plan.calls - self.callers.left)
         timeline.run(timeline.now + plan.timeout_s[1] * timeline.random.random())
         self.faults.quiet = self.network.quiet = self.provider.quiet = self.callers.quiet = True
+        for process in [process for process in self.processes if process.role == "stranger"]:
+            self.crash(process, 0.0)
         timeline.run(timeline.now + MENDED_AFTER_S)
         self._come_to_rest()
         self._probe()
+        if plan.engine == "network":
+            self._bereave()
         self._come_to_rest()
         timeline.run(timeline.now + LATE_EFFECTS_S)
+        if plan.engine == "network":
+            check_reach(plan, self.invariants, self.processes, self._dead, timeline.now)
+            check_forgotten(self.invariants, self.processes, self._dead)
         self.trace = crc32(repr(timeline.random.random()).encode(), self.trace)
         network = self.network
-        by_chance = {"message lost": network.lost, "message doubled": network.doubled, "message late": network.late}
+        by_chance = {
+            "message lost": network.lost,
+            "message doubled": network.doubled,
+            "message late": network.late,
+            "message damaged": network.damaged,
+            "message too large to send": network.too_large,
+        }
         counts = {**self.faults.counts, **by_chance, **self.provider.faults, "caller hung up": self.callers.hung_up}
         return Report(
             seed=plan.seed,
@@ -155,35 +179,51 @@ class World:
         """What is not empty, said in words."""
         if self.invariants.open:
             return f"{self.invariants.open} calls have not settled"
-        for process in self.processes:
-            machine = process.machine
-            assert isinstance(machine, Calls | Broker | Worker)
-            if len(machine):
-                return f"{process} still has {len(machine)} calls"
-            if isinstance(machine, Broker) and machine.held_bytes:
-                return f"{process} still holds {machine.held_bytes} bytes"
-            if isinstance(machine, Worker):
-                if machine.outcomes_held_bytes:
-                    return f"{process} still holds {machine.outcomes_held_bytes} bytes of outcomes"
-                for provider in self.plan.providers:
-                    if machine.in_flight(provider) or process.running.get(provider):
-                        return f"{process} still has a slot of {provider} taken"
-        return None
+        return not_empty(self.plan, self.processes)
 
     def _probe(self) -> None:
-        """Nothing is broken any more: every method, through every gateway, must succeed."""
+        """Nothing is broken any more: every method, through every gateway, must succeed, or be forbidden."""
         timeline = self.timeline
         probes: list[Submission] = []
         for gateway in list(self._gateways):
             for method in METHODS:
                 timeline.run(timeline.now + PROBE_EVERY_S)
-                probes.append(self.callers.order(method, "prober", PROBE_TIMEOUT_S, gateway))
+                principal = gateway.permit.principal or "prober"
+                probes.append(self.callers.order(method, principal, PROBE_TIMEOUT_S, gateway))
         timeline.run(timeline.now + PROBE_TIMEOUT_S * 2)
         for probe in probes:
             assert probe.record is not None
-            outcome = probe.record.outcome
-            if outcome is None or outcome.reason != "ok":
+            outcome, gateway = probe.record.outcome, probe.record.gateway
+            wanted = "ok" if may_call(gateway.permit, probe.method.service, probe.principal) else "forbidden"
+            if outcome is None or outcome.reason != wanted:
                 raise Violation("heals", f"{probe.method.name} ends with {outcome}", probe.record.asked.call_id)
+
+    def _bereave(self) -> None:
+        """A worker dies under a call, and perhaps the broker that gave it the call has died before: its gateway must be told."""
+        timeline, random = self.timeline, self.timeline.random
+        method = METHODS[-1]
+        gateway = random.choice([one for one in self._gateways if one.permit.calls(method.service)])
+        self.provider.hangs = True
+        principal = gateway.permit.principal or "bereaved"
+        record = self.callers.order(method, principal, BEREAVED_TIMEOUT_S, gateway).record
+        timeline.run(timeline.now + PROBE_EVERY_S)
+        assert record is not None
+        if record.is_settled() or record.holder is None:
+            raise Violation("heals", f"{method.name} ends with {record.outcome}", record.asked.call_id)
+        if random.random() < 0.5:
+            broker = random.choice([process for process in self.processes if process.role == "broker"])
+            self.crash(broker, 0.0)
+            self.restart(broker, random.random() < 0.5)
+            timeline.run(timeline.now + GREETED_S)
+        worker = next(process for process in self.processes if record.holder[0] == process.life)
+        noticed_after_s = NOTICED_S * random.random()
+        self.crash(worker, noticed_after_s)
+        timeline.run(timeline.now + noticed_after_s + LOSS_TOLD_S)
+        if not record.is_settled():
+            raise Violation("losses are told", f"{gateway} does not know that {worker} is dead", record.asked.call_id)
+        self.provider.hangs = False
+        self.restart(worker, True)
+        timeline.run(timeline.now + GREETED_S)
 
     # Processes
 
@@ -195,6 +235,8 @@ class World:
             self._start("worker", seat)
         for seat in range(plan.gateways):
             self._start("gateway", seat)
+        if plan.stranger is not None:
+            self._start("stranger", 0)
 
     def _start(self, role: Role, seat: int, *, told: bool = True) -> None:
         plan, random = self.plan, self.timeline.random
@@ -203,7 +245,13 @@ class World:
         index = self._processes_made
         lasting = role == "broker" or plan.engine == "memory"
         address = f"{role} {seat}".encode() if lasting else f"{role} {seat}.{index}".encode()
-        process = Process(role, seat, index, life, address, self._machine(role, seat, life))
+        process = Process(role, seat, index, life, address, self._machine(role, seat, life, index))
+        if plan.guarded and role != "broker":
+            users = {"gateway": GATEWAY_USERS, "worker": WORKER_USERS}.get(role, (plan.stranger_user,))
+            process.user = users[seat]
+            process.permit = PERMITS.get(process.user, NOTHING)
+        if role != "gateway":
+            process.frame_bytes_max = plan.broker_frame_bytes_max if role == "broker" else plan.worker_frame_bytes_max
         if plan.engine == "network":
             error = plan.clock_error
             process.clock(random.uniform(0.0, 1e5), 1.0 + random.uniform(-error, error))
@@ -218,22 +266,42 @@ class World:
             elif role != "broker" and other.role == "broker":
                 self.network.connect(process, other)
 
-    def _machine(self, role: Role, seat: int, life: bytes) -> Machine:
+    def _machine(self, role: Role, seat: int, life: Life, index: int) -> Machine:
         plan, machines = self.plan, self._machines
         if role == "gateway":
             return machines.gateway(life, heartbeat_s=plan.heartbeat_s)
         if role == "broker":
-            return machines.broker(life, plan.broker_limits, heartbeat_s=plan.heartbeat_s)
-        narrow = plan.narrow and seat > 0 and seat == plan.workers - 1
+            return machines.broker(
+                life,
+                plan.broker_limits,
+                heartbeat_s=plan.heartbeat_s,
+                frame_bytes_max=plan.broker_frame_bytes_max,
+                permits=PERMITS if plan.guarded else None,
+            )
+        if role == "stranger":
+            assert plan.stranger is not None
+            return Stranger(life, plan.stranger, self.timeline.random, self._rumours, self._workers_lives)
+        methods = methods_of(plan, seat)
+        offers = [MethodOffer(method.name, method.service, method.effect) for method in methods]
         return machines.worker(
             life,
             services={method.service: plan.credit for method in METHODS},
-            methods={method.name: method.policy for method in (METHODS[1:] if narrow else METHODS)},
+            methods={method.name: method.policy for method in methods},
             providers=plan.providers,
             random=self.timeline.random.random,
             heartbeat_s=plan.heartbeat_s,
             outcomes_held_bytes_max=plan.outcomes_held_bytes_max,
+            offers=(*offers, MethodOffer(own_method(index), "acme")),
+            frame_bytes_max=plan.worker_frame_bytes_max,
         )
+
+    def _rumours(self) -> list[Rumour]:
+        nobody = (bytes(LIFE_BYTES), 0)
+        latest = islice(reversed(self.invariants.records.values()), RUMOURS)
+        return [Rumour(record.asked.call_id, *(record.holder or nobody)) for record in latest]
+
+    def _workers_lives(self) -> list[Life]:
+        return [process.life for process in self.processes if process.role == "worker"]
 
     def crash(self, process: Process, noticed_after_s: float) -> None:
         """It is gone from one instant to the next."""
@@ -241,7 +309,9 @@ class World:
             return
         self.tell("crashes", process)
         process.alive = False
+        process.died_at = self.timeline.now
         self.processes.remove(process)
+        self._dead.append(process)
         if process.role == "gateway":
             self._gateways.remove(process)
             self.invariants.orphaned(process)
@@ -326,18 +396,22 @@ class World:
             else:
                 self.invariants.overdue(record)
 
-    def feed(self, process: Process, event: Event) -> None:
-        """Give an event to a process, now or when its loop turns again."""
+    def feed(self, process: Process, *events: Event) -> None:
+        """Give events to a process, now or when its loop turns again. What it says to all of them leaves together."""
         if process.stalled:
-            process.backlog.append(partial(self.feed, process, event))
+            process.backlog.append(partial(self.feed, process, *events))
             return
-        self._handle(process, event)
+        for event in events:
+            self._handle(process, event)
         queue, turns = self.network.queue, 0
         while queue:
             turns += 1
             if turns > TURNS_MAX:
-                raise Violation("time passes", f"messages go round and round after {event}", getattr(event, "call_id", None))
+                raise Violation(
+                    "time passes", f"messages go round and round after {events[-1]}", getattr(events[-1], "call_id", None)
+                )
             self._handle(*queue.popleft())
+        self.network.flush()
         touched = self._touched
         while touched:
             self._arm(touched.pop())
@@ -354,6 +428,8 @@ class World:
         if isinstance(event, Received):
             kind = type(event.message)
             call = crc32(getattr(event.message, "call_id", b""))
+            if kind in invariants.heard:
+                invariants.heard[kind](process, event.peer, event.message)
         self.trace = hash((self.trace, now, process.index, _TAGS[kind], call))  # of numbers only: the same in every run
         if story is not None:
             story.event(now, process, event)
@@ -384,6 +460,8 @@ class World:
             self.provider.start(process, action)
         elif isinstance(action, Prepare):
             self.provider.prepare(process, action)
+        elif isinstance(action, Learn):
+            self.invariants.learnt(process, action)
         else:
             assert isinstance(action, Stop)
             self.provider.stop(process, action)
