@@ -277,6 +277,13 @@ def test_nothing_begins_without_a_grant_to_that_life() -> None:
     breaks("granted first", lambda: scene.begins(scene.one), "nobody")
 
 
+def test_one_life_may_begin_under_one_claim_after_another() -> None:
+    scene = Scene()
+    scene.granted_and_begun(scene.one, may_have_left=False)
+    scene.call.released = {(scene.one.life, 1)}
+    scene.granted_and_begun(scene.one, 2)
+
+
 def test_nothing_begins_after_the_deadline() -> None:
     scene = Scene()
     grant = scene.grants(scene.one)

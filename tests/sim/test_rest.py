@@ -72,6 +72,7 @@ def test_gateways_know_what_can_be_done() -> None:
     breaks(scene, "reach", "does not know acme.only_3")
     scene.learns(scene.worker, scene.dead)
     breaks(scene, "reach", "still knows acme.only_4")
+    scene.checks(msgspec.structs.replace(SEVERAL, doubling=0.1))
     scene.dead.died_at += 2.0  # a little later: it is remembered for a while
     scene.checks()
 

@@ -352,6 +352,14 @@ def test_a_timer_that_moved_is_set_anew() -> None:
     assert world.steps == steps
 
 
+def test_a_call_that_no_worker_takes_up_is_no_bereavement() -> None:
+    world = a_world()
+    world.crash(next(process for process in world.processes if process.role == "worker"), 0.0)
+    with pytest.raises(Violation, match=r"bureau\.ask ends with") as found:
+        world._bereave()
+    assert found.value.rule == "heals"
+
+
 def test_a_machine_without_deadlines_is_not_told_the_time() -> None:
     world = World(calm(1, 1))
     world._boot()

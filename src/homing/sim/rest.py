@@ -51,6 +51,7 @@ def check_reach(plan: Plan, rules: Invariants, processes: Sequence[Process], dea
         [process for process in processes if process.role == role] for role in ("gateway", "broker", "worker")
     )
     lives = {worker.life for worker in workers}
+    keeps_order = plan.ordered and not plan.doubling  # else an old message that came last may count for long
     for gateway in gateways:
         for broker in brokers:
             if (told := rules.told(gateway, broker)) != lives:
@@ -59,11 +60,10 @@ def check_reach(plan: Plan, rules: Invariants, processes: Sequence[Process], dea
         lately = [one for one in dead if one.role == "worker" and one.died_at > now - METHODS_KEPT_S - NOTICED_WITHIN_S]
         if missing := known - learnt:
             raise Violation("reach", f"{gateway} does not know {min(missing)}")
-        if beyond := learnt - known - _offered_to(plan, gateway, lately):
+        beyond = learnt - known - _offered_to(plan, gateway, lately)
+        if beyond and keeps_order:
             raise Violation("reach", f"{gateway} still knows {min(beyond)}, which nobody offers")
-    if not plan.ordered or plan.doubling:
-        return  # an old READY that came last counts: only connections that keep the order divide the credit for certain
-    for worker in workers:
+    for worker in workers if keeps_order else ():
         for service in sorted({method.service for method in METHODS}):
             offered = sum(rules.offered(broker, worker).get(service, 0) for broker in brokers)
             if offered > max(plan.credit, len(brokers)):
