@@ -89,7 +89,7 @@ def table(measures: Sequence[Measure], held: Sequence[Held], ratios: dict[str, f
         f"Measured on {machine}: each program on one core, wrk and the provider, an nginx that answers at once, on the other; all in one run"
         f" of `make bench`. In ratios: {summary}. Ratios count, absolutes drift: this machine was shared, {loads}."
     )
-    return "\n".join([*lines, "", *textwrap.wrap(how, 120)])
+    return "\n".join([*lines, "", *textwrap.wrap(how, 120, break_on_hyphens=False)])
 
 
 def many(measures: Sequence[Measure], after: Recovery | None) -> str:
@@ -112,7 +112,7 @@ def many(measures: Sequence[Measure], after: Recovery | None) -> str:
         f" answers {after.broker_listens_answers_s:.2f} s after it listens, {after.broker_killed_answers_s:.1f} s after the kill; callers of"
         f" another gateway wait {after.gateway_killed_longest_s * 1000:.0f} ms at most, {after.gateway_killed_errors} errors."
     )
-    return "\n".join([*lines, "", *textwrap.wrap(said, 120)])
+    return "\n".join([*lines, "", *textwrap.wrap(said, 120, break_on_hyphens=False)])
 
 
 def brokers(measures: Sequence[Echo], queue: Queued | None, ratios: dict[str, float]) -> str:
@@ -127,12 +127,12 @@ def brokers(measures: Sequence[Echo], queue: Queued | None, ratios: dict[str, fl
         at = " / ".join(f"{rate[name, in_flight].calls_per_s:,.0f}" for in_flight in IN_FLIGHT)
         cpu = ", ".join(f"{hundred.cpu_us_per_call[who]:.0f}" if who in hundred.cpu_us_per_call else "–" for who in WHO)
         lines.append(f"| {name} | {at} | {alone.p50_ms:.2f} / {hundred.p50_ms:.1f} | {cpu} |")
-    said = "Thin peers speak the wire and keep no promise: what they measure is the broker, through which five messages pass for each call."
+    said = "Thin peers speak the wire and keep no promise: what they measure is the broker, through which four messages pass for each call, and a fifth for several at once."
     summary = ", ".join(f"{value:g} {name}" for name, value in ratios.items() if name not in PEERS and name.startswith("times"))
     said += f" In ratios at 100 in flight: {summary}."
     if queue is not None:
         said += f" A broker with {queue.calls:,} calls queued holds {queue.kb_per_call:.1f} KB for each."
-    return "\n".join([*lines, "", *textwrap.wrap(said, 120)])
+    return "\n".join([*lines, "", *textwrap.wrap(said, 120, break_on_hyphens=False)])
 
 
 def fill(page: Path, tables: Sequence[str]) -> None:

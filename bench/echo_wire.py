@@ -2,7 +2,7 @@
 
 python -m bench.echo_wire worker URL | client URL IN_FLIGHT SECONDS
 
-Every message of the protocol passes the broker as ever: REQUEST, CLAIM, GRANT, FINAL, SETTLED, five for each call. But nobody behind
+Every message of the protocol passes the broker as ever: REQUEST, CLAIM, GRANT, FINAL, and SETTLED for several at once. But nobody behind
 these peers has a deadline, a retry or a promise to keep.
 """
 
