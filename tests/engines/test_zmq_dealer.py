@@ -221,7 +221,7 @@ def test_a_broker_that_is_back_before_it_was_missed_is_lost_and_found() -> None:
                 with listening(context, endpoint) as second:
                     monitor = second.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
                     assert monitor.poll(10_000), "libzmq's own thread dials again"
-                    await until(lambda: len(worker.found) == 2)
+                    await until(lambda: len(worker.found) >= 2)
                     assert [type(event).__name__ for event in worker.ears.heard] == ["PeerFound", "PeerLost", "PeerFound"]
                     worker.say(there, Cancel(A))
                     await until(lambda: second.poll(0))

@@ -66,12 +66,12 @@ def test_who_comes_after_goes_on_with_the_socket_that_was_opened_for_both(kind: 
             await until(lambda: worker.lost)
             async with party(opened={endpoint: os.dup(opened.fileno())}) as second:
                 second.bind(endpoint)
-                await until(lambda: len(worker.found) == 2)
+                await until(lambda: len(worker.found) >= 2)
                 await met(second, worker, there)
                 async with party(opened={endpoint: os.dup(opened.fileno())}) as third:
                     third.bind(endpoint)  # while the second is still there
                     second.engine.close(0.0)
-                    await until(lambda: len(worker.found) == 3)
+                    await until(lambda: len(worker.found) >= 3)
                     await met(third, worker, there)
         opened.close()
 
@@ -163,7 +163,7 @@ def test_a_frame_too_large_ends_its_connection_and_no_other() -> None:
         async with couple(frame_bytes_max=100_000) as (broker, worker, there, here):
             with raw(there.decode(), IMMEDIATE=1) as peer:
                 say_raw_until_sent(peer)
-                await until(lambda: len(broker.found) == 2)
+                await until(lambda: len(broker.found) >= 2)
                 peer.send_multipart([codec.TAG, b"h", b"x" * (100_000 + SLACK_BYTES + 1)])
                 await until(lambda: broker.lost == broker.found[1:2])
             worker.say(there, request(A, body=b"x" * 100_000))
@@ -297,8 +297,9 @@ def test_a_connection_that_ends_within_a_handshake_is_counted(keys: Keys | None)
     async def main() -> None:
         async with party() as broker:
             endpoint = broker.bind(curve=keys.letting_in() if keys else None)
-            socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2]))).close()
-            await until(lambda: broker.engine.counts["handshake"])
+            while not broker.engine.counts["handshake"]:  # one that ends before it is accepted was never there
+                socket.create_connection(("127.0.0.1", int(endpoint.rpartition(":")[2]))).close()
+                await asyncio.sleep(0.05)
             assert not broker.found
 
     run(main())
