@@ -1105,7 +1105,9 @@ def test_a_gap_makes_the_worker_repeat_what_it_offers_and_its_claims() -> None:
     """A broker that has missed a smaller share of the credit would give too much for ever."""
     play = claiming(heartbeat_s=1.0)
     play.gets(BROKER, beat(sent=4)).says(Send(BROKER, Claim(A, ONE, 1)))
-    play.gets(BROKER, beat(sent=4, gap=True)).says(Send(BROKER, like(Ready, services={"acme": 8})), Send(BROKER, Claim(A, ONE, 1)))
+    play.gets(BROKER, beat(sent=4, gap=True)).says(
+        Send(BROKER, like(Ready, services={"acme": 8})), Send(BROKER, Claim(A, ONE, 1))
+    )
 
 
 def test_a_broker_with_a_new_life_is_told_everything_again() -> None:
