@@ -7,8 +7,7 @@ from tests.core.people import ONE, TWO, W1, W2
 
 def begun(no_worker_after_s: float = 5.0) -> Services:
     services = Services(no_worker_after_s)
-    services.begin(1.0)
-    services.begin(9.0)  # it has begun
+    services.began_at = 1.0
     return services
 
 

@@ -26,11 +26,6 @@ class Services(dict[str, Service]):
         self.patience.set(name, self.began_at + self._no_worker_after_s)
         return service
 
-    def begin(self, now: float) -> None:
-        """Time runs from the first event on."""
-        if self.began_at is None:
-            self.began_at = now
-
     def offer(self, worker: Offering, services: Mapping[str, int], now: float) -> None:
         """A worker offers these, each with its credit, and what it offered before no longer."""
         for name in worker.services.keys() - services.keys():
