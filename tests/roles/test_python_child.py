@@ -1,5 +1,6 @@
 """A process of the pool, spoken to over its socket: src/homing/roles/python_child.py."""
 
+import contextvars
 import signal
 import socket
 import subprocess
@@ -132,7 +133,10 @@ def test_each_call_has_a_context_of_its_own() -> None:
 
         seen.append(current_call().method)
 
-    answered = answer(Function(function, service="s"), Asked(call("s.function"), b""))
-    assert (answered.outcome.result, seen) == (b"null", ["s.function"])
-    with pytest.raises(LookupError):
-        function()
+    def main() -> None:
+        answered = answer(Function(function, service="s"), Asked(call("s.function"), b""))
+        assert (answered.outcome.result, seen) == (b"null", ["s.function"])
+        with pytest.raises(LookupError):
+            function()
+
+    contextvars.Context().run(main)  # an empty one, whatever a test before has left
