@@ -13,8 +13,8 @@ PAGE = (DOCS / "how-to" / "sizing.md").read_text(encoding="utf-8")
 CALLS, BODY_BYTES = 5_000, 200
 
 
-def test_a_call_in_a_queue_takes_less_than_a_kilobyte_and_its_params() -> None:
-    assert "Less than 1 KB, and the bytes of its params" in PAGE
+def test_a_call_in_a_queue_takes_about_a_kilobyte_and_its_params() -> None:
+    assert "About 1 KB, and the bytes of its params" in PAGE
     broker = Broker(os.urandom(16), BrokerLimits(queue_length_max=CALLS, no_worker_after_s=60.0), heartbeat_s=1.0)
     gateway = os.urandom(16)
     broker.handle(Received(b"gateway", Hello(gateway)), 0.0)
@@ -37,7 +37,7 @@ def test_a_call_in_a_queue_takes_less_than_a_kilobyte_and_its_params() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert broker.queued("acme") == CALLS
-    assert held / CALLS - BODY_BYTES < 1000
+    assert held / CALLS - BODY_BYTES < 1200
 
 
 def test_the_limits_are_those_of_the_configuration() -> None:

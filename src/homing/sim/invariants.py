@@ -334,7 +334,10 @@ class Invariants:
         if service == ATTIC:
             return  # strangers among themselves
         given = broker.services[service].workers[receiver.life]
-        held, credit = len(given.held[service]) + len(given.strays), self._offered[process.index, receiver.life].services[service]
+        credit = self._offered[process.index, receiver.life].services[service]
+        # what a tick gives up on for another service counts for this one too, from later in that same tick on
+        strays = 0 if type(self.cause) is Tick else len(given.strays)
+        held = len(given.held[service]) + strays
         if held > credit:
             raise Violation("in flight", f"{process} has given {receiver} {held} calls, credit is {credit}", request.call_id)
 
