@@ -225,6 +225,7 @@ class AnsweringConnection(asyncio.Protocol):
         """The listener will close: what is open is answered, and the answers say that nothing follows."""
         raise NotImplementedError
 
+    @abstractmethod
     def drain(self) -> None:
         """The listener closes: what is open is answered, what has begun is read to its end, and that is all."""
         raise NotImplementedError
