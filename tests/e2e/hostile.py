@@ -16,13 +16,17 @@ T = TypeVar("T", bound=Message)
 
 
 class Raw:
-    """A DEALER at a broker, with a life of its own. `told` is all it has heard. `keys`: its public and secret one, the broker's public."""
+    """A DEALER at a broker, with a life of its own. `told` is all it has heard, `said` how much it has said.
+
+    `keys`: its public and secret one, the broker's public.
+    """
 
     def __init__(
         self, endpoint: str, keys: tuple[str, str, str] | None = None, *, identity: bytes = b"", received_max: int = 1000
     ) -> None:
         self.life = os.urandom(16)
         self.told: list[Message] = []
+        self.said = 0
         self._fresh: list[Message] = []
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -48,6 +52,7 @@ class Raw:
 
     def say(self, *messages: Message) -> None:
         """Messages, in one ZeroMQ message."""
+        self.said += len(messages)
         self.send(*codec.encode(messages))
 
     def hear(self, kind: type[T], within_s: float = PATIENCE_S) -> T:

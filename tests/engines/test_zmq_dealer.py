@@ -8,7 +8,7 @@ import pytest
 import zmq
 
 from homing.core import codec
-from homing.core.machine import Expel
+from homing.core.machine import Event, Expel, Peer
 from homing.core.messages import Cancel, Claim, Disconnect, Grant
 from homing.engines.zmq import Zmq
 from tests.core.people import ONE, A
@@ -95,11 +95,23 @@ def test_one_who_sent_junk_through_a_broker_costs_the_others_nothing() -> None:
                 worker.say(there, Disconnect())
                 await until(lambda: broker.poll(0))
                 here = broker.recv_multipart()[0]
+                told: list[int] = []
+                tell = worker.engine.tell
+
+                def counting(address: Peer, /, *events: Event) -> None:
+                    told.append(len(events))
+                    tell(address, *events)
+
+                worker.engine.tell = counting
                 broker.send_multipart([here, *codec.encode([Cancel(A)]), b"\xc1", b"", *codec.encode([Grant(A, ONE, 1, 9)])[1:]])
                 broker.send_multipart([here, b"noise"])
-                await until(lambda: len(worker.heard) == 2 and worker.engine.counts.total() == 2)
+                broker.send_multipart([here, codec.TAG, b"\xc1", b""])
+                broker.send_multipart([here, codec.TAG])  # says nothing, and may
+                await until(lambda: len(worker.heard) == 2 and worker.engine.counts.total() == 3)
                 assert worker.heard == [Cancel(A), Grant(A, ONE, 1, 9)]
-                assert worker.engine.counts == {"header": 1, "version": 1}
+                assert worker.engine.counts == {"header": 2, "version": 1}
+                await asyncio.sleep(0.01)
+                assert told == [2], "of what says nothing the machine hears nothing"
 
     run(main())
 

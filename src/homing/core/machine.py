@@ -157,7 +157,10 @@ class Expel(msgspec.Struct, frozen=True):
 
 
 class Tell(Protocol):
-    """How an engine tells a machine what sockets have brought: all of it that came at once in one go, in its order."""
+    """How an engine tells a machine what sockets have brought: all of it that came at once in one go, in its order.
+
+    Never nothing: of what was junk throughout, or said nothing, the machine does not hear.
+    """
 
     def __call__(self, address: Peer, /, *events: Event) -> None: ...
 

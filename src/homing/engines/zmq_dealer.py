@@ -102,7 +102,8 @@ class Dealer:
             messages, errors = codec.salvage(frames, sealed=desk.sealed)
             for error in errors:
                 desk.tally.add(error.kind, f"Junk from the broker at {self._endpoint} was dropped: {error.detail}.")
-        desk.tell(address, *[Received(peer, message) for message in messages])
+        if messages:
+            desk.tell(address, *[Received(peer, message) for message in messages])
         return len(frames)
 
     def _heard(self, event: int, value: int) -> None:

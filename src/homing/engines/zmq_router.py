@@ -158,7 +158,8 @@ class Router:
             guest.known = True
             desk.outlets.setdefault(address, {})[peer] = guest
             desk.tell(address, PeerFound(peer, guest.user))
-        desk.tell(address, *[Received(peer, message) for message in messages])
+        if messages:
+            desk.tell(address, *[Received(peer, message) for message in messages])
 
     def _hear_foreign(self, guest: Guest, frames: list[bytes]) -> None:
         desk = self._desk
