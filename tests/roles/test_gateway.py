@@ -239,10 +239,25 @@ def test_an_allowed_page_may_call_and_a_foreign_one_not(homing: Serving) -> None
         assert (preflight.status, preflight.body) == (204, b"")
 
 
+def test_a_page_may_read_an_answer_whose_head_left_with_a_heartbeat(tmp_path: Path) -> None:
+    house = HOUSE.replace("[gateway]", '[gateway]\nheartbeat = "100ms"', 1)
+    call = {"jsonrpc": "2.0", "id": 1, "method": "open.echo"}
+    with Serving(house, tmp_path, lambda asked: Answer(body={}, after_s=0.5)) as homing:
+        for body in (call, [call, call]):
+            for headers in ({"Origin": "https://shop.example"}, {}):
+                answer = homing.post(json.dumps(body).encode(), **headers)
+                assert answer.headers["transfer-encoding"] == "chunked"
+                assert answer.headers.get("access-control-allow-origin") == headers.get("Origin")
+                assert ("homing-call-id" in answer.headers) == isinstance(body, dict)
+
+
 def test_health_on_the_callers_listener(homing: Serving) -> None:
     with homing:
         assert homing.request("GET", "/livez").status == 200
         assert homing.request("GET", "/readyz").body == b""
+        for method in ("POST", "OPTIONS", "DELETE"):
+            wrong = homing.request(method, "/readyz", b"")
+            assert (wrong.status, wrong.headers["allow"], wrong.headers["homing-executed"]) == (405, "GET, HEAD", "no")
         assert homing.request("GET", "/nothing").status == 404
         assert homing.request("GET", "/rpc").headers["allow"] == "POST, OPTIONS"
 

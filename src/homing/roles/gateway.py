@@ -182,7 +182,7 @@ class Gateway:
         batch.close_if_done()
         if batch.pending:
             exchange.abandoned = batch.hung_up
-            exchange.start_heartbeat(rpc.heartbeat_headers(None, 0))
+            self._start_heartbeat(exchange, None, 0)
 
     def ask(self, asker: Asker, parsed: jsonrpc.Call | jsonrpc.Refused, principal: Principal | None) -> None:
         """One call that did not come over HTTP, from whoever has been recognised there already. Never raises for what was sent."""
@@ -203,7 +203,7 @@ class Gateway:
             well = self.ready or exchange.path == "/livez"
             exchange.answer(200 if well else 503, [], b"")
             return None
-        if rpc.refuse_early(exchange, self._limits.origins):
+        if rpc.refuse_early(exchange, self._limits.origins, health=self._limits.health):
             return None
         wishes = self._wishes(exchange)
         if isinstance(wishes, _Wishes) and wishes.usage is not None and wishes.key is None:
@@ -298,8 +298,13 @@ class Gateway:
             self._answer_one(exchange, None, _OK, call.hex_id, call.timeout_ms)
         elif exchange.reply is None:
             exchange.abandoned = call.hung_up
-            if self._limits.heartbeat:
-                exchange.start_heartbeat(rpc.heartbeat_headers(call.hex_id, call.timeout_ms))
+            self._start_heartbeat(exchange, call.hex_id, call.timeout_ms)
+
+    def _start_heartbeat(self, exchange: Exchange, call_id: str | None, timeout_ms: int) -> None:
+        """The head may leave before the answer, so a page must find in it already that the answer is for it."""
+        if self._limits.heartbeat:
+            cors = rpc.cors_headers(exchange, self._limits.origins)
+            exchange.start_heartbeat([*rpc.heartbeat_headers(call_id, timeout_ms), *cors])
 
     def _forbidden(self, principal: Principal | None, name: str, method: Method | None) -> Outcome | None:
         """Deny by default."""
