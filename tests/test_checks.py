@@ -355,6 +355,21 @@ def test_a_key_with_a_passphrase_is_told(pems: Path) -> None:
     assert told(config) == [f"gateway.tls: the key in {locked} is locked with a passphrase; take one without"]
 
 
+@pytest.mark.parametrize("secret", ["two\nlines", "a newline more\n", "\ufeffmarked", "rings \x07"])
+def test_a_secret_is_what_a_header_can_carry(secret: str) -> None:
+    bearer = settings.Config(providers={"acme": provider(auth=settings.BearerAuth(token=Secret(secret)))})
+    header = settings.Config(providers={"acme": provider(auth=settings.HeaderAuth(name="X-Key", value=Secret(secret)))})
+    cannot = "cannot hold line breaks, control characters or what is not Latin-1"
+    assert told(bearer) == [f"providers.acme.auth.token: header Authorization {cannot}"]
+    assert told(header) == [f"providers.acme.auth.value: header X-Key {cannot}"]
+
+
+def test_credentials_are_not_put_into_the_framing() -> None:
+    config = settings.Config(providers={"acme": provider(auth=settings.HeaderAuth(name="Connection", value=Secret("k")))})
+    said = "Connection belongs to the connection and is written by homing itself: leave it out"
+    assert told(config) == [f"providers.acme.auth.name: {said}"]
+
+
 def test_secrets_stay_out_of_what_is_told() -> None:
     config = settings.Config(providers={"acme": provider(auth=settings.BearerAuth(token=Secret("hunter2")))})
     assert "hunter2" not in str(told(config)) + repr(config)

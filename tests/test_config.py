@@ -269,6 +269,9 @@ def test_an_override_that_is_no_address_is_told(tmp_path: Path, listen: str | No
         ('[providers."a\\nb"]', 'providers."a\\nb": found the key "a\\nb", expected a name: it has a line break'),
         # values
         ('[gateway]\ndeadline = { default = "60x" }', 'gateway.deadline.default: found "60x", expected a duration such as "60s": "x" is no unit'),
+        ('[gateway]\ndeadline = "60s"', 'gateway.deadline: found "60s", expected a table; its keys are default, max'),
+        ('[gateway]\ndeadline = { max = "50ms" }', 'gateway.deadline.max: found "50ms", expected a duration such as "60s" from 100ms up'),
+        ("[gateway]\nbody_max = 0", 'gateway.body_max: found 0, expected a size such as "1MiB" from 1B up'),
         ("[gateway]\ndrain = { delay = 5 }", 'gateway.drain.delay: found 5, expected a duration such as "60s": the unit is missing; did you mean "5s"?'),
         ('[gateway]\nbody_max = "1mib"', 'gateway.body_max: found "1mib", expected a size such as "1MiB": write "1MiB"'),
         ('[gateway]\ntimeout = { header = "0s" }', 'gateway.timeout.header: found "0s", expected a duration such as "60s" above 0s'),
@@ -368,6 +371,11 @@ def test_a_warning_is_left_out_where_there_is_a_mistake(tmp_path: Path) -> None:
         'methods."acme.find".params',
         'methods."acme.find".lookup.request',
     ]
+
+
+def test_nobody_is_told_to_write_a_lookup_while_the_effect_is_unclear(tmp_path: Path) -> None:
+    (only,) = told(tmp_path, PROVIDER + METHOD.replace("safe", "Once") + PARAMS)
+    assert 'methods."acme.find".effect: found "Once"' in only
 
 
 def test_paths_count_from_the_file_that_names_them(tmp_path: Path) -> None:

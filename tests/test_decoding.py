@@ -126,7 +126,7 @@ schema = { const = "env:NAME" }
         ('name = "x"\ntoken = "env:NOPE"', "token: the environment variable NOPE is not set"),
         ('name = "x"\nwords = "a"', 'words: found "a", expected a list, each of it a string; write ["a"]'),
         ('name = "x"\nwords = [1, "a", 2]', "words[0]: found 1, expected a string"),
-        ('name = "x"\ninner = 1', "inner: found 1, expected a table"),
+        ('name = "x"\ninner = 1', "inner: found 1, expected a table; its keys are width, depth"),
         ('name = "x"\ninner = {}', "inner.width: it is missing; expected a whole number from 1 to 9"),
         ('name = "x"\ninner = { width = 10 }', "inner.width: found 10, expected a whole number from 1 to 9"),
         (

@@ -149,6 +149,8 @@ def test_a_value_of_another_form_is_told_why(form: Form, raw: object, says: str,
 def test_paths_count_from_the_folder_that_is_given(tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text('{"type": "object"}')
     assert forms.SCHEMA.parse("schema.json", tmp_path) == {"type": "object"}
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf{}")
+    assert forms.SCHEMA.parse("marked.json", tmp_path) == {}
     assert forms.FILE.parse("schema.json", tmp_path) == str(tmp_path / "schema.json")
     assert forms.FILE.parse(str(tmp_path / "schema.json"), Path("elsewhere")) == str(tmp_path / "schema.json")
 

@@ -9,8 +9,10 @@ import msgspec
 from msgspec.structs import replace
 
 from homing import curve
+from homing.core.rendering import check_header_name, header_text
+from homing.core.specs import MappingError
 from homing.forms import Address, is_local
-from homing.settings import Broker, Config, DialCurve, Gateway, Method, Peer, Principal, Provider
+from homing.settings import BearerAuth, Broker, Config, DialCurve, Gateway, HeaderAuth, Method, Peer, Principal, Provider
 from homing.sources import KeyPath, show_path
 from homing.units import format_duration, format_size
 
@@ -52,6 +54,7 @@ def check(config: Config, names: Names, report: Report) -> None:
     _hashes(config.principals, report)
     for name, provider in config.providers.items():
         _provider_tls(provider, ("providers", name, "tls"), report)
+        _credentials(provider, ("providers", name, "auth"), report)
     for name, method in config.methods.items():
         _method(method, ("methods", name), config, names, report)
     _without_heartbeat(config, names, report)
@@ -226,6 +229,23 @@ def _provider_tls(provider: Provider, path: KeyPath, report: Report) -> None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(tls.ca)
         except (ssl.SSLError, OSError):
             report((*path, "ca"), f"{tls.ca} holds no certificate in PEM")
+
+
+def _credentials(provider: Provider, path: KeyPath, report: Report) -> None:
+    """Whether a header can carry them: a secret of two lines, say."""
+    auth = provider.auth
+    if isinstance(auth, HeaderAuth):
+        name, key, secret = str(auth.name), "value", auth.value
+        if (problem := check_header_name(name)) is not None:
+            report((*path, "name"), problem)
+    elif isinstance(auth, BearerAuth):
+        name, key, secret = "Authorization", "token", auth.token
+    else:
+        return
+    try:
+        header_text(secret.reveal(), name)
+    except MappingError as error:
+        report((*path, key), error.message)
 
 
 def _certificate(cert: str, key: str, path: KeyPath, report: Report) -> None:

@@ -6,6 +6,7 @@ merged in, and are compiled.
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -332,14 +333,14 @@ def compile_method(
 
 
 def _without_echoes(problems: Iterable[Problem]) -> list[Problem]:
-    """All but the warnings that only echo a mistake: a schema that is wrong is not missing."""
+    """All but the warnings that only echo a mistake: a schema that is wrong is not missing, nor a lookup if it is unclear what for."""
     mistakes = [problem for problem in problems if not problem.warning]
 
     def echoes(warning: Problem) -> bool:
-        below = (warning.path, f"{warning.path}.", f"{warning.path}[")
+        at = (warning.path, re.sub(r"\.lookup$", ".effect", warning.path))
+        below = (f"{warning.path}.", f"{warning.path}[")
         return any(
-            mistake.file == warning.file and (mistake.path == below[0] or mistake.path.startswith(below[1:]))
-            for mistake in mistakes
+            mistake.file == warning.file and (mistake.path in at or mistake.path.startswith(below)) for mistake in mistakes
         )
 
     return [problem for problem in problems if not problem.warning or not echoes(problem)]

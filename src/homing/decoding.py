@@ -18,6 +18,7 @@ from homing.sources import KeyPath, Problem, Source, show_path
 Section = TypeVar("Section", bound=msgspec.Struct)
 
 
+_KEYS_TOLD_MAX = 6  # of a table where something else was found
 _USERINFO = re.compile(r"://[^/?#\s]*@")
 _PLAIN: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,), bool: (bool,)}
 
@@ -78,7 +79,8 @@ class Decoder:
     def section(self, kind: type[Section], table: object, path: KeyPath, *, partial: bool = False) -> Section | Wrong:
         """`table` as a `kind`. `partial` looks at what is there and does not ask for what is missing; its result is of no use."""
         if not isinstance(table, dict):
-            self.report(path, f"found {show(table)}, expected a table")
+            keys_here = f"; its keys are {', '.join(fields_of(kind))}" if len(fields_of(kind)) <= _KEYS_TOLD_MAX else ""
+            self.report(path, f"found {show(table)}, expected a table{keys_here}")
             return WRONG
         keys = fields_of(kind)
         values: dict[str, object] = {}
@@ -357,7 +359,7 @@ def _bounds_text(form: Form | None, bounds: msgspec.Meta | None) -> str:
     if bounds.ge is not None and bounds.le is not None:
         return f" from {write(bounds.ge)} to {write(bounds.le)}"
     if bounds.ge is not None:
-        return f" from {write(bounds.ge)} up" if form is None or bounds.ge > 1 else ""
+        return f" from {write(bounds.ge)} up" if form is None or bounds.ge > 0 else ""
     above = f" above {write(bounds.gt)}" if bounds.gt is not None else ""
     return above + (f" up to {write(bounds.le)}" if bounds.le is not None else "")
 

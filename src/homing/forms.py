@@ -1,5 +1,6 @@
 """The forms a value in the configuration may take beyond plain TOML: durations, addresses, hashes, URLs, schemas."""
 
+import codecs
 import datetime as dt
 import ipaddress
 import math
@@ -362,7 +363,7 @@ def _schema(raw: object, folder: Path) -> dict[str, object]:
     except OSError as error:
         raise Unreadable(f"{path} cannot be read: {why_unreadable(error)}") from None
     try:
-        schema = msgspec.json.decode(content)
+        schema = msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8))  # some editors write one
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(schema, dict):
