@@ -1,5 +1,6 @@
 """The command line; one file a command group. A group's module is imported when its command is used, so that `--help` is quick."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -8,10 +9,25 @@ from importlib.util import find_spec
 import click
 
 from homing.cli.commands import COMMANDS, Listed
+from homing.cli.streams import leave_stdout, open_streams
+
+EXIT_UNWRITTEN = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class LateGroup(click.Group):
     """A group that knows its commands by name and one line each, and imports the module of the one that is used."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that was asked for. That its words do not fit onto a disk is no fault of its."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            leave_stdout()
+            click.echo(f"Not all could be written: {os.strerror(error.errno).lower()}.", err=True)
+            raise SystemExit(EXIT_UNWRITTEN) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands whose modules are there, in the order in which they are of use to somebody new."""
@@ -57,5 +73,6 @@ def main(ctx: click.Context) -> None:
       homing init                 write a homing.toml to start from
       homing check && homing serve
     """
+    open_streams()
     if os.environ.get("NO_COLOR") or not sys.stdout.isatty():
         ctx.color = False

@@ -1,7 +1,6 @@
 """`homing call --batch`: many calls from a file, so many at once, answered in the file's order, and summed up at the end."""
 
 import asyncio
-import os
 import sys
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ import click
 import msgspec
 
 from homing.cli.call import ClientOptions, check_params, error_object, plain, read_file
+from homing.cli.streams import leave_stdout
 from homing.client import AsyncClient
 from homing.errors import ROWS, CallError, OutcomeUnknown
 
@@ -121,14 +121,16 @@ class Run:
             self._print(self._answers.pop(self._printed - 1))
 
     def _print(self, text: bytes) -> None:
-        """Print one answer. When nobody reads them any more (`| head`), no further call is made: it would leave no trace."""
+        """Print one answer. When they reach nobody any more (`| head`, a full disk), no further call is made: it would leave no trace."""
         if self._stopped:
             return
         try:
             self._write(text)
-        except BrokenPipeError:
+        except OSError as error:
             self._stopped = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+            leave_stdout()
+            if not isinstance(error, BrokenPipeError):
+                click.echo(f"The answers cannot be written: {(error.strerror or str(error)).lower()}.", err=True)
 
     def interrupt(self) -> None:
         """Everything under way ends here, and nobody knows how it ends over there."""
