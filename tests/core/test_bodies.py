@@ -9,7 +9,7 @@ from homing.core.bodies import Decoder, compile_encode, import_function
 from homing.core.specs import MappingError
 
 CODEC = """
-import asyncio
+import asyncio, sys
 
 def encode(value):
     return str(sorted(value)).encode()
@@ -32,6 +32,22 @@ def decode_set(body):
 def decode_badly(body):
     raise RuntimeError("no")
 
+def gives_up(value):
+    raise asyncio.CancelledError("midway")
+
+def leaves(value):
+    sys.exit("usage: codec FILE")
+
+def names_a_file(value):
+    raise OSError("no file caf\\udce9.xml")
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+def is_mute(value):
+    raise Mute
+
 async def later(body):
     return None
 
@@ -43,6 +59,7 @@ number = 5
 def _codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "codec_for_tests.py").write_text(CODEC)
     (tmp_path / "broken_for_tests.py").write_text("1 / 0")
+    (tmp_path / "script_for_tests.py").write_text("import sys; sys.exit(3)")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -90,6 +107,25 @@ def test_encoding_with_python_goes_wrong(function: str, why: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("gives_up", "raised CancelledError: midway"),
+        ("leaves", "raised SystemExit: usage: codec FILE"),
+        ("names_a_file", "raised OSError: no file caf?.xml"),
+        ("is_mute", "raised Mute"),
+    ],
+)
+def test_whatever_a_function_raises_is_caught_and_can_be_told(function: str, words: str) -> None:
+    name = f"python:codec_for_tests:{function}"
+    with pytest.raises(MappingError) as refused:
+        compile_encode(name)({})
+    assert refused.value.message == f"{name} {words}"
+    with pytest.raises(ValueError, match="raised") as invalid:
+        Decoder(name).value(b"x", {})
+    assert str(invalid.value) == f"{name} {words}"
+
+
+@pytest.mark.parametrize(
     ("name", "body", "text", "value"),
     [
         ("json", b' {"a": 1.50} ', b' {"a": 1.50} ', {"a": 1.5}),
@@ -121,7 +157,7 @@ def test_nothing_is_null(name: str) -> None:
         ("json", b"NaN", "not JSON"),
         ("text", b"\xff", "no utf-8 text"),
         ("python:codec_for_tests:decode_badly", b"x", "decode_badly raised RuntimeError: no"),
-        ("python:codec_for_tests:decode_set", b"x", "set is no JSON value"),
+        ("python:codec_for_tests:decode_set", b"x", "decode_set returned what is no JSON: set is no JSON value"),
     ],
 )
 def test_what_cannot_be_decoded(name: str, body: bytes, why: str) -> None:
@@ -169,6 +205,7 @@ def test_names_that_are_none() -> None:
         ("python:a:b:c", "expected python:module:function"),
         ("python:no_such_module_here:encode", "module no_such_module_here cannot be imported: ModuleNotFoundError"),
         ("python:broken_for_tests:encode", "cannot be imported: ZeroDivisionError"),
+        ("python:script_for_tests:encode", "cannot be imported: SystemExit: 3"),
         ("python:codec_for_tests:encode_yaml", "has no encode_yaml"),
         ("python:codec_for_tests:number", "is no plain function"),
         ("python:codec_for_tests:later", "is no plain function"),

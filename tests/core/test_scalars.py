@@ -1,9 +1,11 @@
 """homing.core.scalars: no mapped number changes its decimal value without somebody saying so."""
 
 from decimal import Decimal
+from enum import IntEnum, StrEnum
 
 import pytest
 
+from homing.core.jsonrpc import encode_value
 from homing.core.scalars import inexact, plain, pointer, pointer_to, scalar_text
 
 
@@ -67,6 +69,32 @@ def test_json_is_plain() -> None:
     value = {"a": [1, 2.5, None, True, "x", Decimal("1.5")], "b": {}}
     assert plain(value) == value
     assert plain((1, 2)) == [1, 2]
+
+
+class Text(str):
+    """What lxml calls its texts."""
+
+    __slots__ = ()
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Code(IntEnum):
+    OK = 1
+
+
+class Float(float):
+    """What numpy calls its numbers."""
+
+    __slots__ = ()
+
+
+def test_what_only_descends_from_json_becomes_json() -> None:
+    made = plain({Text("a"): [Text("x"), Colour.RED, Code.OK, Float(1.5)]})
+    assert made == {"a": ["x", "red", 1, 1.5]}
+    assert encode_value(made) == b'{"a":["x","red",1,1.5]}'
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("Infinity"), {1: 2}, [{1}], b"x"])

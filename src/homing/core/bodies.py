@@ -84,14 +84,24 @@ def _encode_text(value: object) -> tuple[bytes, str | None]:
 def _encode_with(function: Callable[..., object], name: str, value: object) -> tuple[bytes, str | None]:
     try:
         made = function(value)
-    except Exception as error:
-        raise MappingError(f"{name} raised {type(error).__name__}: {str(error)[:200]}") from error
+    except BaseException as error:  # CancelledError and SystemExit too: nobody else would answer the call
+        raise MappingError(_told(name, error)) from error
     match made:
         case bytes():
             return made, None
         case (bytes() as body, str() as content_type):
             return body, content_type
     raise MappingError(f"{name} returned {type(made).__name__}, neither bytes nor (bytes, content type)")
+
+
+def _told(name: str, error: BaseException) -> str:
+    """What a function raised, as text that can be told: a file's name may have got into it that is no UTF-8."""
+    said = f"{name} raised {type(error).__name__}"
+    try:
+        words = str(error)[:200].encode(errors="replace").decode()
+    except Exception:  # its own __str__ is at fault
+        return said
+    return f"{said}: {words}" if words else said
 
 
 class Decoder:
@@ -121,9 +131,13 @@ class Decoder:
             return None
         if self._function is not None:
             try:
-                return plain(self._function(body))
+                made = self._function(body)
+            except BaseException as error:  # as above
+                raise ValueError(_told(self.name, error)) from error
+            try:
+                return plain(made)
             except Exception as error:
-                raise ValueError(f"{self.name} raised {type(error).__name__}: {str(error)[:200]}") from error
+                raise ValueError(f"{self.name} returned what is no JSON: {error}") from error
         if self.name == "text":
             return _decode_text(body, headers.get("content-type", ""))
         if self.name == "base64":
@@ -150,7 +164,7 @@ def import_function(name: str) -> Callable[..., object]:
         raise ValueError(f"found {name}, expected python:module:function")
     try:
         module = importlib.import_module(parts[1])
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise ValueError(f"module {parts[1]} cannot be imported: {type(error).__name__}: {error}") from error
     found = getattr(module, parts[2], None)
     if found is None:

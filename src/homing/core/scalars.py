@@ -72,18 +72,25 @@ TOO_EXACT = "is a number that no double can hold, and mapping it would change it
 
 
 def plain(value: object) -> object:
-    """Return a value that a Python codec made if it is JSON, else raise ValueError that names the type that is not."""
-    if value is None or isinstance(value, str | bool | int):
+    """Return a value that a Python codec made if it is JSON, else raise ValueError that names the type that is not.
+
+    Texts and numbers of a class of their own (lxml, numpy and enum have some) become what they descend from.
+    """
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
     if isinstance(value, float | Decimal):
         if not isfinite(value):
             raise ValueError(f"{value} is no JSON number")
-        return value
+        return float.__float__(value) if isinstance(value, float) else value
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):
                 raise ValueError(f"{type(name).__name__} is no name of a JSON member")
-        return {name: plain(item) for name, item in value.items()}
+        return {str.__str__(name): plain(item) for name, item in value.items()}
     raise ValueError(f"{type(value).__name__} is no JSON value")
