@@ -77,6 +77,7 @@ def test_a_keyword_without_words_of_its_own() -> None:
 
     class Error:
         message = "secret"
+        instance = None
         kind = Kind()
 
         def __init__(self) -> None:
@@ -97,6 +98,20 @@ def test_paths_are_json_pointers() -> None:
     assert errors(schema, {"a/b": [{}, {"m~n": 1}]}) == [("/a~1b/1/m~0n", "must be of type string")]
     assert errors({"required": ["x"]}, {}) == [("", "lacks the member x")]
     assert errors({"additionalProperties": False}, {"x": 1}) == [("", "has what the method does not know: x")]
+
+
+@pytest.mark.parametrize("name", ["", "0", "00", "01", "+1", "+", "-1", "2024", "18446744073709551617", "0" * 5000 + "7"])
+def test_paths_name_members_as_they_are(name: str) -> None:
+    """The validator says `["01"]` as 1, and nothing for ""."""
+    schema = {"additionalProperties": {"items": {"additionalProperties": {"type": "integer"}}}}
+    assert errors(schema, {"a": [], name: [{}, {name: 1}, {name: "x", "b": 1}]}) == [
+        (f"/{name}/2/{name}", "must be of type integer")
+    ]
+    assert errors({"additionalProperties": {"type": "integer"}}, {"1": 5, "01": "x"}) == [("/01", "must be of type integer")]
+    below: dict[str, object] = {"items": {"type": "integer"}, "minItems": 3000}
+    rows: list[object] = [1] * 4000
+    rows[1234] = "x"
+    assert errors({"additionalProperties": below}, {name: rows}) == [(f"/{name}/1234", "must be of type integer")]
 
 
 def test_what_was_sent_is_not_repeated() -> None:

@@ -49,6 +49,8 @@ class Error(Protocol):
     @property
     def instance_path(self) -> list[str | int]: ...
     @property
+    def instance(self) -> object: ...
+    @property
     def kind(self) -> Kind: ...
 
 
@@ -93,12 +95,40 @@ def errors_of(validator: Validator, params: dict[str, object]) -> tuple[ParamErr
 def _list(validator: Validator, params: object) -> list[ParamError]:
     listed: list[ParamError] = []
     for error in validator.iter_errors(params):
-        one = ParamError(pointer(error.instance_path), explain(error))
+        one = ParamError(pointer(_where(params, error)), explain(error))
         if one not in listed:
             listed.append(one)
         if len(listed) == ERRORS_MAX:
             break
     return listed
+
+
+def _where(params: object, error: Error) -> list[str | int]:
+    """Return the path to what does not fit. The validator's own makes numbers of names like "01", and leaves out those that are empty."""
+    return _find(params, error.instance_path, error.instance) or error.instance_path
+
+
+def _find(value: object, steps: list[str | int], wanted: object) -> list[str | int] | None:
+    """Return the path of which the validator made `steps`, and at whose end is `wanted`; None if there is none."""
+    if not steps and value == wanted:
+        return []
+    step = steps[0] if steps else None
+    names: list[tuple[str | int, object, list[str | int]]] = []  # where the next step may lead, and what is left then
+    if isinstance(value, list):
+        names = [(step, value[step], steps[1:])] if isinstance(step, int) and step < len(value) else []
+    elif isinstance(value, dict):
+        if isinstance(step, int):
+            digits = str(step).lstrip("0")
+            names = [(name, item, steps[1:]) for name, item in value.items() if name and name.lstrip("+0") == digits]
+        elif step is not None and step in value:
+            names = [(step, value[step], steps[1:])]
+        if "" in value:
+            names.append(("", value[""], steps))
+    for name, item, left in names:
+        below = _find(item, left, wanted)
+        if below is not None:
+            return [name, *below]
+    return None
 
 
 def _size(value: object, limit: int) -> int:
@@ -130,7 +160,7 @@ def _search(validator: Validator, params: dict[str, object]) -> list[ParamError]
             continue
         listed: list[ParamError] = []
         for error in validator.iter_errors(window):
-            where = error.instance_path
+            where = _where(window, error)
             if where == path and error.kind.name in _OF_THE_WHOLE:
                 continue
             if len(where) > len(path) and where[: len(path)] == path:
