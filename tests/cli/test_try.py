@@ -37,6 +37,10 @@ provider = "acme"
 effect = "safe"
 request = "GET /find{?q}"
 params = { additionalProperties = false, properties.q.type = "string" }
+[methods."acme.keyed"]
+provider = "acme"
+idempotency_key = { header = "Idempotency-Key", required = true }
+request = "POST /keyed"
 [methods."acme.raw"]
 provider = "acme"
 effect = "safe"
@@ -194,6 +198,14 @@ def test_repeated_headers_are_joined() -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [["{}", "--idempotency-key", "order-17"], ['{"_meta": {"homing": {"idempotency_key": "order-17"}}}']],
+)
+def test_the_callers_key_is_where_the_gateway_looks_for_it(arguments: list[str]) -> None:
+    assert "\nIdempotency-Key: order-17\n" in tried("acme.keyed", *arguments, "--dry-run").stdout
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
         (["acme.charge", PARAMS], 2, "say --dry-run, or --response FILE"),
@@ -209,6 +221,11 @@ def test_repeated_headers_are_joined() -> None:
         (["acme.charge", '{"amount": 0}', "--dry-run"], 1, "-32602 invalid_params: acme.charge is not called\n"),
         (["acme.charge", '{"account": "..", "amount": 1}', "--dry-run"], 1, "-32602 invalid_params: acme.charge is not called\n"),
         (["acme.find", "[1]", "--dry-run"], 1, "  (params): params are an object here"),
+        (["acme.find", '{"q": ' + "[" * 9999, "--dry-run"], 2, "PARAMS are not JSON: maximum recursion depth"),
+        (["acme.find", '{"q": "\udcff"}', "--dry-run"], 2, "PARAMS are not JSON: 'utf-8' codec can't decode"),
+        (["acme.keyed", "--dry-run"], 1, "acme.keyed is not called without an idempotency key: say --idempotency-key KEY\n"),
+        (["acme.keyed", "--dry-run", "--idempotency-key", ""], 2, "must be a string of 1 to 255 printable ASCII"),
+        (["acme.keyed", "--dry-run", "--idempotency-key", "schlüssel"], 2, "must be a string of 1 to 255 printable ASCII"),
         (["acme.find", "--response", "nope"], 2, "does not exist"),
         (["acme.find", "--response", "-", "--status", "100"], 2, "--status"),
         (["acme.find", "--response", "-", "--header", "x"], 2, "--header wants 'Name: value'"),

@@ -81,11 +81,13 @@ def command(
         raise click.UsageError("say --dry-run, or --response FILE, and not both")
     _, reading = read_or_exit(config_path)
     method = _method(reading, method_name)
-    params, params_raw = _params(method, params_text)
+    params, params_raw, key = _params(method, params_text, idempotency_key)
     if method.provider is None:
         click.echo(f"{method.name} asks no provider: its params go to the workers of {method.service} as they are")
     elif response_path is None:
-        call = CallInfo(CALL_ID, method.provider_key(principal, idempotency_key or CALL_ID), principal)
+        if key is None and method.key_required:
+            _exit(f"-32602 invalid_params: {method.name} is not called without an idempotency key: say --idempotency-key KEY")
+        call = CallInfo(CALL_ID, method.provider_key(principal, CALL_ID if key is None else key), principal)
         _print_requests(_requests(reading, method, params, params_raw, call), reading, as_json=as_json)
     else:
         body = sys.stdin.buffer.read() if response_path == "-" else Path(response_path).read_bytes()
@@ -102,16 +104,20 @@ def _method(reading: Reading, name: str) -> Method:
     return reading.methods[name]
 
 
-def _params(method: Method, text: str) -> tuple[dict[str, object], bytes]:
-    """The params as the gateway would read them. Exits with 2 for what is not JSON, with 1 for what does not fit the method."""
-    raw = text.strip().encode()
+def _params(method: Method, text: str, key: str | None) -> tuple[dict[str, object], bytes, str | None]:
+    """The params as the gateway would read them, and the idempotency key, which may stand among them.
+
+    Exits with 2 for what cannot be read, with 1 for what does not fit the method.
+    """
+    raw = text.strip().encode("utf-8", "surrogateescape")
     if raw:
         try:
-            json.loads(text)
-        except ValueError as error:
+            json.loads(raw)
+        except (ValueError, RecursionError) as error:
             _exit(f"PARAMS are not JSON: {str(error)[:1].lower()}{str(error)[1:]}{_advice(text)}", EXIT_CONFIGURATION)
         raw = b',"params":' + raw
-    parsed = jsonrpc.parse(b'{"jsonrpc":"2.0","id":1,"method":"x"' + raw + b"}", batch_length_max=1)
+    meta = b"" if key is None else b',"meta":' + json.dumps({"idempotency_key": key}).encode()
+    parsed = jsonrpc.parse(b'{"jsonrpc":"2.0","id":1,"method":"x"' + raw + meta + b"}", batch_length_max=1)
     if not isinstance(parsed, jsonrpc.Call):
         message = parsed.outcome.message if isinstance(parsed, jsonrpc.Refused) else "they are a batch"
         _exit(f"PARAMS cannot be used: {message}", EXIT_CONFIGURATION)
@@ -126,7 +132,8 @@ def _params(method: Method, text: str) -> tuple[dict[str, object], bytes]:
             )
         )
     named = isinstance(parsed.params, dict)
-    return params, parsed.params_raw if named or not params else jsonrpc.encode_value(params)
+    params_raw = parsed.params_raw if named or not params else jsonrpc.encode_value(params)
+    return params, params_raw, parsed.idempotency_key
 
 
 def _advice(text: str) -> str:
