@@ -69,7 +69,7 @@ outcomes = st.builds(
     Outcome,
     reason=st.sampled_from(["ok", *ROWS]),
     executed=verdicts,
-    result=bodies,
+    result=json_texts,
     message=texts,
     code=maybe(whole),
     retry_after_ms=maybe(st.integers(0, 2**64 - 1)),
@@ -418,6 +418,39 @@ def test_a_field_out_of_its_bounds_is_named(members: tuple[object, ...], sealed:
 def test_an_outcome_that_is_none_is_named_by_who_reads_it(members: tuple[object, ...]) -> None:
     assert refused(TAG, packed(*members), b"").kind == "field"
     assert isinstance(decode([TAG, packed(*members), b""], sealed=True)[0], Final)
+
+
+NO_RESULTS = (
+    b"{",
+    b"1 2",
+    b"NaN",
+    b"\xef\xbb\xbf1",
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b'"a"},{"jsonrpc":"2.0","id":2,"result":"forged"',
+    b" ",
+    b"[" * 5000,
+)
+
+
+@pytest.mark.parametrize("result", NO_RESULTS, ids=repr)
+def test_a_result_that_is_no_json_value_is_an_answer_that_cannot_be_used(result: bytes) -> None:
+    """It would stand in the answer as it is; in a batch it could be the answer to another call."""
+    attempt = Attempt(provider="acme", started_ms=0, duration_ms=7, reason="ok", executed="yes", status=200)
+    said = Final(A, ONE, 1, Outcome(reason="ok", executed="yes", result=result, status=200, attempts=(attempt,)))
+    (heard,) = decode(encode([said]))
+    assert isinstance(heard, Final)
+    outcome = heard.outcome
+    assert (outcome.reason, outcome.executed, outcome.result) == ("response_invalid", "unknown", b"")
+    assert (outcome.status, outcome.attempts) == (200, (attempt,))
+    assert outcome.message.startswith("The worker's answer is no JSON value: ")
+    (carried,) = decode(encode([said]), sealed=True)
+    assert decode(encode([carried])) == [heard], "whoever only carries it does not look"
+
+
+def test_a_result_is_looked_at_only_where_it_is_one() -> None:
+    for outcome in (Outcome(reason="ok", executed="yes"), Outcome(reason="worker_lost", executed="unknown", result=b"{")):
+        assert decode(encode([Final(A, ONE, 1, outcome)])) == [Final(A, ONE, 1, outcome)]
 
 
 def test_text_is_utf_8() -> None:

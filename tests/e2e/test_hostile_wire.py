@@ -1,5 +1,6 @@
 """Whatever a peer says to a broker, it is counted, told once a minute, answered where there is an answer, and felt by nobody else."""
 
+import json
 import os
 import random
 import re
@@ -361,6 +362,34 @@ def test_a_worker_that_answers_twice_and_after_settled_is_heard_once(house: Hous
             assert set(raw.hear(Settled).call_ids) == {request.call_id}
         raw.say(Disconnect())
     until(lambda: held(house.trio, house.admin_port) <= 1)  # but for what the neighbour asks just now
+
+
+def test_a_worker_cannot_answer_another_call_beside_its_own(house: House) -> None:
+    """A result goes into the answer as it is: one that is no JSON value could end its own answer, and begin another's."""
+    forged = b'1},{"jsonrpc":"2.0","id":2,"result":"forged"'
+    calls = [
+        {"jsonrpc": "2.0", "id": 1, "method": "odd.it"},
+        {"jsonrpc": "2.0", "id": 2, "method": "quick.safe", "params": {"n": 5}},
+    ]
+    replies: list[Reply] = []
+
+    def call() -> None:
+        replies.append(house.trio.request("POST", "/rpc", json.dumps(calls).encode()))
+
+    with house.raw() as raw:
+        raw.worker(odd=1)
+        caller = threading.Thread(target=call, daemon=True)
+        caller.start()
+        request = raw.hear(Request)
+        raw.say(Claim(request.call_id, raw.life, 1))
+        raw.hear(Grant)
+        raw.say(Final(request.call_id, raw.life, 1, Outcome(reason="ok", executed="yes", result=forged)))
+        caller.join(30)
+        one, two = replies[0].json
+        assert (one["id"], one["error"]["data"]["reason"], one["error"]["data"]["executed"]) == (1, "response_invalid", "unknown")
+        assert (two["id"], two["result"]) == (2, {"n": 5})
+        raw.worker(odd=0)
+        raw.say(Disconnect())
 
 
 def told(reply: Reply) -> tuple[str, str]:

@@ -35,7 +35,7 @@ from homing.core.messages import (
     Settled,
     Workers,
 )
-from homing.errors import ROWS, Outcome
+from homing.errors import ROWS, Outcome, failure
 
 TAG = b"HOM1"
 
@@ -202,6 +202,8 @@ def _finish(message: Message | _SealedFinal, body: bytes) -> Message:
     if type(message) is Final:
         _check_outcome(message.outcome)
         message.outcome.result = body  # made a moment ago: nobody else has it
+        if body and message.outcome.reason == "ok":
+            _check_result(message)
         return message
     if body:
         raise _unwanted_body(message)
@@ -232,6 +234,19 @@ def _check_outcome(outcome: Outcome) -> None:
                 check_json(text, DEPTH_MAX)
             except ValueError as error:
                 raise WireError("field", f"Final: {name}: {str(error)[:DETAIL_CHARACTERS_MAX]}") from None
+
+
+def _check_result(final: Final) -> None:
+    """It goes into the answer as it is, in a batch between those of others. Whoever says anything else than JSON has not answered.
+
+    How deep it is nested is not counted: that takes long, and the worker has done it.
+    """
+    outcome = final.outcome
+    try:
+        check_json(outcome.result, len(outcome.result))
+    except ValueError as error:
+        invalid = failure("response_invalid", f"The worker's answer is no JSON value: {str(error)[:DETAIL_CHARACTERS_MAX]}.")
+        force_setattr(final, "outcome", replace(invalid, status=outcome.status, attempts=outcome.attempts))
 
 
 def _unwanted_body(message: object) -> WireError:
