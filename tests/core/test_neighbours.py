@@ -1,5 +1,6 @@
 """A worker of Majordomo and the broker, with the machine between them that claims for it. Time is moved by hand."""
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -187,6 +188,35 @@ def test_outcomes_held_have_a_limit() -> None:
         play.hears(reply(b'"0123456789"', call_id)).whatever()
     assert play.machine.held_bytes == 12
     assert [tell.message.call_id for tell in play.passes(1.0).all(Tell)] == [B]
+
+
+def test_a_call_that_is_answered_again_before_it_is_seen_is_held_once() -> None:
+    """A gateway that says nothing of outcomes, and asks for the same call again and again."""
+    play = Play(held_bytes_max=20)
+    play.hears(READY).whatever()
+    for claim in range(1, 6):
+        play.is_told(WANTED, Grant(A, LIFE, claim, 10_000)).whatever()
+        play.hears(reply(b'"0123456789"')).whatever()
+        assert play.machine.held_bytes == 12
+    assert [tell.message.claim for tell in play.passes(1.0).all(Tell)] == [5]
+    play.is_told(Settled(LIFE, (A,))).says_nothing()
+    assert play.machine.held_bytes == 0
+
+
+def test_pieces_without_end_take_no_more_than_a_body_may() -> None:
+    play = Play(body_bytes_max=1000)
+    play.hears([b"MDPW02", b"\x01", b"echo"]).whatever()
+    play.is_told(WANTED, Grant(A, LIFE, 1, 10_000)).whatever()
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            for _ in range(20_000):
+                play.machine.handle(Heard(P, [b"MDPW02", b"\x03", A, b"", b""]), 1000.0)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 100_000
+    assert play.hears([b"MDPW02", b"\x04", A, b"", b"7"]).one(Tell).message.outcome.result == b"7"
 
 
 # Before the grant

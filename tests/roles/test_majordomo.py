@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from homing import config
 from homing.core.broker import Broker, BrokerLimits
 from homing.core.calls import Calls
-from homing.core.machine import Draining, DrainTimedOut, Event, Peer
-from homing.core.messages import Settled
+from homing.core.machine import Action, Draining, DrainTimedOut, Event, Peer, Received, Send
+from homing.core.messages import Cancel, Ready, Reject, Request, Settled
 from homing.core.neighbours import Neighbours
 from homing.engines.memory import Memory
 from homing.roles.gateway import Gateway
@@ -383,6 +383,37 @@ def test_who_goes_leaves_no_call_behind_that_has_not_begun(town: Town) -> None:
     assert not town.said
     assert is_empty(town)
     town.clients.lost(C)
+
+
+class Refuser:
+    """A worker that takes one call at once, waits with it, and refuses the next one."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        message = event.message if isinstance(event, Received) else None
+        if isinstance(message, Request):
+            self.asked.append(message.call_id)
+            return [] if len(self.asked) == 1 else [Send(BROKER, Reject(message.call_id, "refused", "rate_limited"))]
+        return [Send(BROKER, Reject(message.call_id, "drop"))] if isinstance(message, Cancel) else []
+
+    def next_deadline(self) -> None:
+        return None
+
+
+def test_and_none_that_is_settled_while_the_others_are_taken_back(town: Town) -> None:
+    """The first call gives its place to the second, which is refused at once, when nobody waits for that one either."""
+    worker = Refuser()
+    town.station.attach(W, worker, lambda action: None)
+    town.feed(BROKER, Received(W, Ready(os.urandom(16), {"echo": 1}, 0)))
+    for _ in range(4):
+        town.ask(b'{"text":"hello"}')
+    assert len(worker.asked) == 1
+    town.clients.lost(C)
+    assert not town.said
+    assert is_empty(town)
+    assert town.clients.held_bytes == 0
 
 
 def test_every_request_has_its_line_in_the_log(town: Town, tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ class _Held(msgspec.Struct):
     claim_again_at: float
     deadline: float
     granted_at: float | None = None
-    pieces: list[bytes] = []  # PARTIALs
-    length: int = 0  # of them, in bytes
+    pieces: bytearray = msgspec.field(default_factory=bytearray)  # of PARTIALs, one behind the other: there may be very many
+    length: int = 0  # of all that came, in bytes
 
 
 class _Neighbour:
@@ -252,7 +252,7 @@ class Neighbours:
             return self._plan(neighbour)
         held.length += len(reply.body)
         if held.length <= self._body_bytes_max:
-            held.pieces.append(reply.body)
+            held.pieces += reply.body
         else:
             held.pieces.clear()
         return self._finish(neighbour, held, held.granted_at, now) if reply.last else self._plan(neighbour)
@@ -280,7 +280,7 @@ class Neighbours:
         if held.length > self._body_bytes_max:
             message = f"The worker's answer has {held.length} bytes, and may have {self._body_bytes_max}."
             return failure("response_too_large", message)
-        body = b"".join(held.pieces) or NULL
+        body = bytes(held.pieces) or NULL
         try:
             check_json(body, DEPTH_MAX)
         except ValueError as error:
@@ -355,7 +355,9 @@ class Neighbours:
     # Outcomes, held until they are seen
 
     def _hold(self, unseen: _Unseen) -> None:
-        self._unseen[(unseen.life, unseen.final.call_id)] = unseen
+        key = (unseen.life, unseen.final.call_id)
+        self._forget(key)  # what it said under an earlier claim is of no use any more
+        self._unseen[key] = unseen
         self.held_bytes += unseen.final.outcome.held_bytes
         while self.held_bytes > self._held_bytes_max:
             self._forget(next(iter(self._unseen)))

@@ -213,8 +213,10 @@ class ForeignClients:
 
     def lost(self, peer: Peer) -> None:
         """A client is gone: what is queued for it is cancelled, what has begun runs to its end."""
-        for letter in self._letters.pop(peer, {}):
-            letter.gone = True
+        letters = self._letters.pop(peer, {})
+        for letter in letters:
+            letter.gone = True  # all of them first: to take one back may settle another
+        for letter in letters:
             self._gateway.abandon(letter.call_id)
 
     def _manage(self, ask: Ask, principal: Principal | None) -> bytes:
