@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -111,7 +111,12 @@ def length_in_pool(text: str) -> int:
     return len(text)
 
 
-def misbehave(how: str) -> object:  # as many ways as there are
+class Hollow(NotExecuted):
+    def __init__(self) -> None:  # without its base's
+        pass
+
+
+def misbehave(how: str) -> object:  # noqa: C901  # as many ways as there are
     match how:
         case "value":
             raise ValueError("a secret")
@@ -131,6 +136,13 @@ def misbehave(how: str) -> object:  # as many ways as there are
             raise CallError(21, "No such customer.", executed="no")
         case "of another call":
             raise NotExecuted(5030, "Full.", {"reason": "overloaded", "executed": "no", "retry": "safe", "call_id": "ab" * 16})
+        case "no verdict":
+            verdict: Any = "maybe"
+            raise CallError(23, "Who knows.", executed=verdict)
+        case "no code":
+            raise CallError(True, "Yes.")
+        case "not whole":
+            raise Hollow
         case "unencodable data":
             raise CallError(22, "No.", {"data": object()})
         case "exit":
@@ -163,6 +175,27 @@ async def misbehave_here(how: str) -> object:
 @worker.method(name="misbehave_in_pool")
 def misbehave_there(how: str) -> object:
     return misbehave(how)
+
+
+def fork(how: str) -> str:
+    """Make a copy of this process, which comes back from the function as its parent does."""
+    if os.fork() == 0:
+        match how:
+            case "exit":
+                sys.exit(0)
+            case "raise":
+                raise ValueError("in the fork")
+        return "the fork's"
+    os.wait()
+    return "the parent's"
+
+
+worker.method(name="fork_in_pool")(fork)
+
+
+@worker.method(name="fork")
+async def fork_here(how: str) -> str:
+    return fork(how)
 
 
 @worker.method()

@@ -1,13 +1,14 @@
 """What a function did, as an outcome: src/homing/roles/python_answers.py."""
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 
 from homing.errors import CallError, Executed, NotExecuted, OutcomeUnknown, ParamError
 from homing.functions import WrongParams
-from homing.roles.python_answers import raised, returned
+from homing.roles.python_answers import leave_if_forked, raised, returned
 
 OTHERS = {"reason": "overloaded", "executed": "no", "retry": "safe", "call_id": "ab" * 16}
 
@@ -54,20 +55,43 @@ def test_what_is_raised_for_the_caller_is_told_and_proves_what_it_says(
     assert answered.fault == ""
 
 
+def test_a_verdict_that_is_none_counts_as_unknown_and_is_logged() -> None:
+    verdicts: list[Any] = ["maybe", False, ["no"]]
+    for verdict in verdicts:
+        answered = raised("m", CallError(17, "Closed.", executed=verdict))
+        assert (answered.outcome.code, answered.outcome.executed, answered.outcome.message) == (17, "unknown", "Closed.")
+        assert f"executed is {verdict!r}" in answered.fault
+
+
 def test_data_without_a_form_in_json_are_left_out_and_logged() -> None:
     answered = raised("m", NotExecuted(17, "Closed.", {"data": object()}))
     assert (answered.outcome.code, answered.outcome.executed, answered.outcome.detail) == (17, "no", None)
     assert "left out" in answered.fault
 
 
-def strange() -> CallError:
-    code: Any = "E17"
+def strange(code: Any) -> CallError:
     return CallError(code, "Closed.", executed="no")
+
+
+class Hollow(NotExecuted):
+    def __init__(self) -> None:  # without its base's
+        pass
 
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("a secret"), SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), strange()],
+    [
+        ValueError("a secret"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        strange("E17"),
+        strange(True),
+        strange(2**63),
+        strange(None),
+        Hollow(),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_all_else_is_a_fault_that_proves_nothing_and_tells_the_caller_nothing(error: BaseException) -> None:
@@ -100,6 +124,28 @@ class Mute:
 def test_a_message_that_cannot_be_told_does_not_take_the_proof_with_it(error: NotExecuted, message: str) -> None:
     outcome = raised("m", error).outcome
     assert (outcome.code, outcome.executed, outcome.message) == (17, "no", message)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (None, 0, ""),
+        (SystemExit(), 0, ""),
+        (SystemExit(7), 7, ""),
+        (SystemExit("why"), 1, "why\n"),
+        (ValueError("a secret"), 1, "ValueError: a secret\n"),
+    ],
+    ids=repr,
+)
+def test_a_fork_ends_as_a_program_would(error: BaseException | None, code: int, said: str, capfd: Any) -> None:
+    process = os.getpid()
+    leave_if_forked(process, error)  # this one goes on
+    fork = os.fork()
+    if fork == 0:
+        leave_if_forked(process, error)
+        os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) == code
+    assert capfd.readouterr().err == said
 
 
 def test_a_traceback_is_text_that_can_be_told() -> None:

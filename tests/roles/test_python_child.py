@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from homing.calling import CurrentCall
-from homing.errors import CallError
+from homing.errors import Outcome
 from homing.functions import Function
-from homing.roles.python_answers import Answered, raised
+from homing.roles.python_answers import Answered
 from homing.roles.python_child import LENGTH_BYTES, Asked, Begun, _frame_of, answer, frame
 from homing.roles.python_pool import child_command
 from tests.roles import offered
@@ -78,11 +78,20 @@ def test_it_says_what_it_has_and_answers_one_call_after_the_other() -> None:
 
 
 def test_an_answer_that_cannot_be_told_is_told_as_such() -> None:
+    untold = Answered(Outcome(reason="application", executed="no", code=10**30))
     with pytest.raises(OverflowError):
-        frame(raised("m", CallError(10**30, "No.")))
-    told = msgspec.msgpack.decode(_frame_of("m", raised("m", CallError(10**30, "No.")))[LENGTH_BYTES:], type=Answered)
+        frame(untold)
+    told = msgspec.msgpack.decode(_frame_of("m", untold)[LENGTH_BYTES:], type=Answered)
     assert (told.outcome.reason, told.outcome.executed) == ("internal_error", "unknown")
     assert "OverflowError" in told.fault
+
+
+@pytest.mark.parametrize("how", ["exit", "raise", "return"])
+def test_a_fork_that_comes_back_from_its_function_answers_nothing(how: str) -> None:
+    with child() as there:
+        there.receive(Begun)
+        assert there.ask("fork_in_pool", b'{"how":"%b"}' % how.encode()).result == b'"the parent\'s"'
+        assert [there.ask("add", b'{"one":1,"other":%d}' % number).result for number in range(3)] == [b"1", b"2", b"3"]
 
 
 def test_it_leaves_when_the_pool_hangs_up() -> None:

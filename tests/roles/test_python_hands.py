@@ -116,6 +116,9 @@ MISBEHAVIOUR = [
     ("call error, refused", "application", 21, "no"),
     ("of another call", "overloaded", None, "unknown"),
     ("unencodable data", "application", 22, "unknown"),
+    ("no verdict", "application", 23, "unknown"),
+    ("no code", "internal_error", None, "unknown"),
+    ("not whole", "internal_error", None, "unknown"),
     ("exit", "internal_error", None, "unknown"),
     ("interrupt", "internal_error", None, "unknown"),
     ("cancelled", "internal_error", None, "unknown"),
@@ -142,9 +145,18 @@ async def test_whatever_a_function_does_there_is_one_answer(tmp_path: Path) -> N
         assert await here.result("pid") in pids
     faults = here.events("fault")
     faulty = [how for how, reason, *_ in MISBEHAVIOUR if reason == "internal_error"]
-    assert len(faults) == 2 * (len(faulty) + 1)
+    assert len(faults) == 2 * (len(faulty) + 2)
     assert any("ValueError: a secret" in fault["traceback"] for fault in faults)
     assert {fault["method"] for fault in faults} == {"offered.misbehave", "offered.misbehave_in_pool"}
+
+
+@on_both_loops
+async def test_a_function_that_forks_is_answered_once_and_the_next_has_its_own_answer(tmp_path: Path) -> None:
+    async with house(tmp_path, processes=1) as here:
+        for method in ("fork", "fork_in_pool"):
+            for how in ("exit", "raise", "return"):
+                assert await here.result(method, {"how": how}) == "the parent's"
+                assert [await here.result("add", [1, number]) for number in range(3)] == [1, 2, 3]
 
 
 @on_both_loops

@@ -152,6 +152,26 @@ def test_a_process_that_dies_leaves_its_call_unknown(how: str, words: str) -> No
 
 
 @on_both_loops
+async def test_a_process_that_answers_junk_is_replaced_and_its_call_is_answered() -> None:
+    code = """
+import socket, sys
+from homing.roles.python_child import Begun, frame
+with socket.socket(fileno=int(sys.argv[1])) as channel:
+    channel.sendall(frame(Begun(methods=("offered.add",))))
+    channel.recv(9)
+    channel.sendall(b"\\0\\0\\0\\x03xyz")
+    channel.recv(9999)
+    channel.recv(9999)
+"""
+    async with pool(command=lambda descriptor: [sys.executable, "-c", code, str(descriptor)]) as here:
+        await here.start()
+        before = here.pids
+        answered = await Asking(here, "add", b'{"one":1,"other":2}').answer()
+        assert (answered.outcome.reason, answered.outcome.executed) == ("internal_error", "unknown")
+        await until(lambda: here.pids and here.pids != before)
+
+
+@on_both_loops
 async def test_a_process_that_dies_with_nothing_to_do_is_replaced() -> None:
     said: list[Any] = []
     async with pool(log=lambda message, fault: said.append((message, fault))) as here:

@@ -4,15 +4,19 @@ Both sides of the pool use it, so it imports nothing that takes long.
 """
 
 import asyncio
+import contextlib
+import os
+import sys
 import traceback
 from typing import Final
 
 import msgspec
 
-from homing.errors import TABLE, CallError, Outcome, Verdict, failure
+from homing.errors import STRENGTH, TABLE, CallError, Outcome, failure
 from homing.functions import WrongParams, result_text
 
 _REASONS: Final = {row.code: row.reason for row in TABLE}
+_CODE_MAX: Final = 2**63 - 1  # that fits a message
 _OF_AN_ANSWER: Final = frozenset({"reason", "executed", "retry"})  # what `data` always has, in answers of homing's
 
 
@@ -36,7 +40,7 @@ def raised(method: str, error: BaseException) -> Answered:
     """The function did not come to its end. Only what it says itself is a proof: `NotExecuted`, and a `CallError`'s `executed`."""
     if isinstance(error, WrongParams):
         return Answered(failure("invalid_params", str(error), executed="no", errors=error.errors, again=False))
-    if isinstance(error, CallError) and isinstance(error.code, int):
+    if isinstance(error, CallError) and _has_code(error):
         return _said(method, error)
     if isinstance(error, asyncio.CancelledError):
         return Answered(failure("internal_error", f"{method} was cancelled from within.", again=False), _told(error))
@@ -46,7 +50,11 @@ def raised(method: str, error: BaseException) -> Answered:
 def _said(method: str, error: CallError) -> Answered:
     """An error that is meant for the caller. A code of the table has the table's reason; all others are the application's."""
     reason = _REASONS.get(error.code)
-    executed: Verdict = error.executed
+    executed = error.executed
+    faults: list[str] = []
+    if executed not in tuple(STRENGTH):  # whatever stood behind `executed=`
+        faults.append(f'{method}: executed is {executed!r:.40}, expected "no", "unknown" or "yes"; it counts as unknown')
+        executed = "unknown"
     if isinstance(error.data, dict) and error.data.keys() >= _OF_AN_ANSWER:
         # The answer of another call, which the function made and let through. What that proves, it proves of the other call.
         executed = "unknown"
@@ -57,13 +65,42 @@ def _said(method: str, error: CallError) -> Answered:
         message=_text(error.message),
         again=False,
     )
-    if error.data is None:
-        return Answered(outcome)
     try:
-        outcome.detail = result_text(error.data)
+        outcome.detail = None if error.data is None else result_text(error.data)
     except BaseException as wrong:
-        return Answered(outcome, f"{method}: the data of its {type(error).__name__} were left out\n{_told(wrong)}")
-    return Answered(outcome)
+        faults.append(f"{method}: the data of its {type(error).__name__} were left out\n{_told(wrong)}")
+    return Answered(outcome, "\n".join(faults))
+
+
+def _has_code(error: CallError) -> bool:
+    """Whether it is whole, which a subclass may not be, and its code one that can be told."""
+    whole = all(hasattr(error, name) for name in ("code", "message", "data", "executed"))
+    code: object = error.code if whole else None
+    return isinstance(code, int) and not isinstance(code, bool) and abs(code) <= _CODE_MAX
+
+
+def leave_if_forked(process: int, error: BaseException | None = None) -> None:
+    """End this process, as a program would, if it is not the one that was asked but a fork that its function made.
+
+    A function that forks comes back twice. The answer is the first one's to give; a second would be taken for the next call's.
+    """
+    if os.getpid() == process:
+        return
+    code = 0
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        code = error.code or 0
+    elif error is not None:
+        code = 1
+        sys.stderr.write(f"{_text(error.code) if isinstance(error, SystemExit) else _told(error)}\n")
+    flush()
+    os._exit(code & 0xFF)
+
+
+def flush() -> None:
+    """Let go what was printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 def _told(error: BaseException) -> str:

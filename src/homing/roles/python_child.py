@@ -18,7 +18,7 @@ import msgspec
 
 from homing.calling import CurrentCall, enter_call
 from homing.functions import Function
-from homing.roles.python_answers import Answered, raised, returned
+from homing.roles.python_answers import Answered, flush, leave_if_forked, raised, returned
 
 LENGTH_BYTES: Final = 4
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -51,15 +51,18 @@ def frame(message: Begun | Asked | Answered) -> bytes:
 
 def answer(function: Function, asked: Asked) -> Answered:
     """Call the function, in a context of its own. Whatever it raises is an answer, SystemExit and KeyboardInterrupt too."""
-    name = function.name
+    name, process = function.name, os.getpid()
 
     def call() -> Answered:
         enter_call(asked.call)
-        return returned(name, function.call(**function.arguments(asked.params)))
+        result = function.call(**function.arguments(asked.params))
+        leave_if_forked(process)
+        return returned(name, result)
 
     try:
         return copy_context().run(call)
     except BaseException as error:
+        leave_if_forked(process, error)
         return raised(name, error)
 
 
@@ -77,12 +80,12 @@ def serve(channel: socket.socket, load: Callable[[], Mapping[str, Function]], pa
         while (body := _receive(channel)) is not None:
             asked = _read_asked(body)
             answered = answer(functions[asked.call.method], asked)
-            _flush()  # what was printed belongs to this call, and a child may be killed before the next
+            flush()  # what was printed belongs to this call, and a child may be killed before the next
             channel.sendall(_frame_of(asked.call.method, answered))
 
 
 def _frame_of(method: str, answered: Answered) -> bytes:
-    """The answer, or that it cannot be told: a code of more than 64 bits, say, is no reason to end this process."""
+    """The answer, or that it cannot be told: more than 4 GiB, say, are no reason to end this process."""
     try:
         return frame(answered)
     except Exception as error:
@@ -117,9 +120,3 @@ def _receive_exactly(channel: socket.socket, length: int) -> bytes | None:
             return None
         view = view[count:]
     return bytes(buffer)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()

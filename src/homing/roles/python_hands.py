@@ -4,6 +4,7 @@ An `async def` is a task on this loop, a `def` an errand of the pool. Whichever 
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
@@ -15,7 +16,7 @@ from homing.core.machine import Action, Event, Finished, Start, Stop
 from homing.core.methods import Method, invalid_params
 from homing.errors import Outcome, failure
 from homing.functions import Function
-from homing.roles.python_answers import Answered, raised, returned
+from homing.roles.python_answers import Answered, leave_if_forked, raised, returned
 from homing.roles.python_child import Asked
 from homing.roles.python_pool import Errand, Pool
 from homing.roles.worker import STRICTNESS
@@ -119,15 +120,18 @@ class _Calling:
 
     async def _await(self, function: Function, params: bytes) -> None:
         """The function as a task. KeyboardInterrupt and SystemExit end here too: they would end the loop, and every call with it."""
+        process = os.getpid()
         try:
             result = await function.call(**function.arguments(params))  # type: ignore[misc]  # it is async
         except BaseException as error:
+            leave_if_forked(process, error)
             answered = raised(self.method, error)
             if self._stopped is not None and (
                 isinstance(error, asyncio.CancelledError) or answered.outcome.reason == "internal_error"
             ):
                 answered = Answered(self._stopped, "" if isinstance(error, asyncio.CancelledError) else answered.fault)
         else:
+            leave_if_forked(process)
             answered = returned(self.method, result)
         self._finish(answered)
 

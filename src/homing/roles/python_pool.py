@@ -262,10 +262,15 @@ class _Child:
         if not self.ready:
             self._pool.began(self, _read_begun(body))
             return
-        errand, self.errand = self.errand, None
-        if errand is None:  # it was stopped as it answered; the kill is on its way
+        if self.errand is None:  # it was stopped as it answered; the kill is on its way
             return
-        errand.done(_read_answered(body))
+        try:
+            answered = _read_answered(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # somebody else wrote into its socket
+            self.kill()  # `gone` answers the call
+            return
+        errand, self.errand = self.errand, None
+        errand.done(answered)
         if not self._ended:
             self._pool.freed(self)
 
