@@ -673,6 +673,22 @@ def test_a_retry_after_that_does_not_fit_is_answered_now_with_the_time_to_come_a
     assert (outcome.reason, outcome.executed, outcome.retry_after_ms) == ("provider_throttled", "no", 60_000)
 
 
+def test_when_to_come_again_is_told_whichever_attempt_the_answer_is_of() -> None:
+    play = running(effect="keyed")
+    play.hears(Finished(A, 1, lost())).says_nothing()
+    play.passes(1.0).one(Start)
+    outcome = final_of(play.hears(Finished(A, 2, throttled(60_000))))
+    assert (outcome.reason, outcome.executed, outcome.retry_after_ms) == ("connection_lost", "unknown", 60_000)
+
+
+def test_a_time_to_come_again_that_was_waited_for_is_told_to_nobody() -> None:
+    play = running(effect="keyed", attempts_max=2)
+    play.hears(Finished(A, 1, failure("provider_failed", "503", retry_after_ms=1000))).says_nothing()
+    play.passes(1.0).one(Start)
+    outcome = final_of(play.hears(Finished(A, 2, unreachable())))
+    assert (outcome.reason, outcome.executed, outcome.retry_after_ms) == ("provider_failed", "unknown", None)
+
+
 def test_a_retry_after_that_fits_is_waited_for() -> None:
     play = running()
     play.hears(Finished(A, 1, throttled(7000))).says_nothing()

@@ -57,7 +57,7 @@ MESSAGE_MAX: Final = 500  # characters of a message that a provider wrote
 RETRY_AFTER_MAX_S: Final = 31_536_000  # a year: what is further off is a mistake
 
 _Utf8 = codecs.getincrementaldecoder("utf-8")
-_SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,9})?")
+_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]{1,9})?")
 
 
 class Row:

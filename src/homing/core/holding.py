@@ -108,7 +108,10 @@ class Held(msgspec.Struct, gc=False):
                 provider_request_id=event.provider_request_id,
             ),
         )
-        self.joined = outcome if self.joined is None else join(self.joined, outcome, self.request.effect)
+        joined = outcome if self.joined is None else join(self.joined, outcome, self.request.effect)
+        if joined.retry_after_ms != outcome.retry_after_ms:  # when to come again is the last one's to say
+            joined = msgspec.structs.replace(joined, retry_after_ms=outcome.retry_after_ms)
+        self.joined = joined
 
 
 def frame_bytes(outcome: Outcome) -> int:
