@@ -8,7 +8,7 @@ import functools
 import json
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 import msgspec
 import pydantic
@@ -18,6 +18,8 @@ from homing.core.messages import MethodOffer
 from homing.core.methods import compile_method
 from homing.core.specs import MethodSpec
 from homing.functions import Function, WrongParams, result_text
+
+T = TypeVar("T")
 
 
 class Colour(enum.Enum):
@@ -61,6 +63,33 @@ class Weight(pydantic.BaseModel):
 class Tree(pydantic.BaseModel):
     leaves: int = 0
     branches: list["Tree"] = []
+
+
+class Inner(pydantic.BaseModel):
+    a: int
+
+
+class Page(pydantic.BaseModel, Generic[T]):
+    items: list[T]
+
+
+class Größe(pydantic.BaseModel):  # noqa: PLC2401  # as it may be called
+    street: Street
+
+
+class Elsewhere:  # as another module
+    class Street(pydantic.BaseModel):
+        lane: int
+
+    class Address(pydantic.BaseModel):
+        street: "Elsewhere.Street"
+
+    @dataclasses.dataclass
+    class Point:
+        lat: float
+
+
+Elsewhere.Address.model_rebuild()
 
 
 def function(call: Callable[..., object], **options: Any) -> Function:
@@ -190,6 +219,33 @@ def test_models_of_one_name_in_a_model_keep_their_definitions() -> None:
     assert [made for made in compile_method(MethodSpec(name="x", service="s", params=schema))[1] if not made.warning] == []
 
 
+def test_types_of_one_name_keep_their_definitions() -> None:
+    def build(
+        one: Street, other: Inner, third: Address, fourth: Elsewhere.Address, point: Point, far: Elsewhere.Point
+    ) -> None: ...
+    def both(pair: tuple[Address, Elsewhere.Address]) -> None: ...
+
+    made = function(build)
+    schema, problems = compile_method(MethodSpec(name="x", service="s", params=made.schema))
+    assert schema is not None, problems
+    one, other = {"street": {"name": "High"}, "number": 7}, {"street": {"lane": 3}}
+    right = {"one": {"name": "a"}, "other": {"a": 1}, "third": one, "fourth": other, "point": {"x": 1}, "far": {"lat": 1.5}}
+    assert schema.validate(right)[1] == ()
+    assert [error.path for error in schema.validate(right | {"third": other})[1]] == ["/third", "/third/street"]
+    schema, problems = compile_method(MethodSpec(name="x", service="s", params=function(both).schema))
+    assert schema is not None, problems
+    assert schema.validate({"pair": [one, other]})[1] == ()
+    assert schema.validate({"pair": [other, one]})[1] != ()
+
+
+def test_generic_models_and_names_in_any_alphabet_have_a_schema() -> None:
+    def build(page: Page[Street], size: Größe) -> None: ...
+
+    schema, problems = compile_method(MethodSpec(name="x", service="s", params=function(build).schema))
+    assert schema is not None, problems
+    assert schema.validate({"page": {"items": [{"name": "High"}]}, "size": {"street": {"name": "High"}}})[1] == ()
+
+
 @pytest.mark.parametrize("default", [object(), float("inf"), {1, object()}], ids=["object", "inf", "set"])
 def test_a_default_that_json_cannot_say_is_not_said(default: object) -> None:
     made = with_hint(float, default)
@@ -201,6 +257,13 @@ def test_annotations_may_be_text_and_lie_behind_a_decorator() -> None:
     @functools.wraps(written_later)
     def build(*args: object, **kwargs: object) -> object:
         return written_later(*args, **kwargs)  # type: ignore[arg-type]
+
+    assert function(build).arguments(b'{"point": {"x": 3}}') == {"point": Point(3)}
+
+
+def test_what_it_returns_may_be_named_before_it_is_there() -> None:
+    def build(point: "Point") -> "Nowhere":  # type: ignore[name-defined]  # noqa: F821
+        return point
 
     assert function(build).arguments(b'{"point": {"x": 3}}') == {"point": Point(3)}
 

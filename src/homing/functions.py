@@ -13,6 +13,7 @@ import math
 import re
 import typing
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Final, Protocol, cast, runtime_checkable
 
 import msgspec
@@ -24,7 +25,7 @@ from homing.errors import RETRY_BY_EFFECT, Effect, ParamError
 
 RESULT_DEPTH_MAX: Final = 512
 TIMEOUT_MAX_S: Final = 2**31 / 1000  # that fits a message
-_REFS: Final = "#/$defs/{name}"
+_URI_UNFIT: Final = re.compile(r"[^A-Za-z0-9_]")  # Page[int], and letters of other alphabets
 _AT: Final = " - at `$"
 _STEP: Final = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
 _KINDS: Final = {
@@ -157,6 +158,8 @@ class Function:
             hint = hints.get(name, object)
             try:
                 schema, defined = _schema_of(hint)
+                if any(definitions.get(each, said) != said for each, said in defined.items()):  # of another type of that name
+                    schema, defined = _schema_of(hint, prefix=f"{len(properties)}.")
                 decoder = msgspec.json.Decoder(hint, dec_hook=_from_json)
             except (TypeError, ValueError, NotImplementedError) as error:
                 raise TypeError(f"{self.name}: parameter {name!r}: {error}") from None
@@ -177,6 +180,10 @@ class Function:
         """The annotations, those that are written as text too."""
         call = self.call
         source = call if inspect.isroutine(call) or inspect.isclass(call) else getattr(call, "__call__", call)  # noqa: B004
+        written = getattr(source, "__annotations__", {})
+        if "return" in written and not inspect.isclass(source):  # nobody asks what it returns, and its name may come later
+            params = {name: hint for name, hint in written.items() if name != "return"}
+            source = SimpleNamespace(__annotations__=params, __wrapped__=source)
         try:
             return typing.get_type_hints(source, include_extras=True)
         except Exception as error:  # an annotation is any expression
@@ -206,22 +213,26 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _schema_of(hint: object) -> tuple[dict[str, object], dict[str, object]]:
-    """A type's JSON Schema, and the definitions it refers to."""
+def _schema_of(hint: object, prefix: str = "") -> tuple[dict[str, object], dict[str, object]]:
+    """A type's JSON Schema, and the definitions it refers to, whose names begin with `prefix`."""
     defined: dict[str, object] = {}
+    models: dict[str, type] = {}
 
     def of_model(kind: type) -> dict[str, object]:
         if kind is object:
             return {"description": "Any JSON."}
         if not issubclass(kind, _Model):
             raise NotImplementedError
-        schema = kind.model_json_schema(ref_template=f"#/$defs/{kind.__name__}.{{model}}")
+        label = f"{prefix}{_URI_UNFIT.sub('_', kind.__name__)}"
+        while models.setdefault(label, kind) is not kind:
+            label += "_"
+        schema = kind.model_json_schema(ref_template=f"#/$defs/{label}.{{model}}")
         for name, inner in cast("dict[str, object]", schema.pop("$defs", {})).items():
-            defined[f"{kind.__name__}.{name}"] = inner
+            defined[f"{label}.{name}"] = inner
         return schema
 
-    (schema,), named = msgspec.json.schema_components([hint], schema_hook=of_model, ref_template=_REFS)
-    return schema, {**named, **defined}
+    (schema,), named = msgspec.json.schema_components([hint], schema_hook=of_model, ref_template=f"#/$defs/{prefix}{{name}}")
+    return schema, {**{f"{prefix}{name}": each for name, each in named.items()}, **defined}
 
 
 def _default_of(value: object) -> dict[str, object]:
