@@ -42,7 +42,7 @@ from homing.core.messages import (
     Settled,
 )
 from homing.core.worker import Worker
-from homing.errors import Effect, Outcome, failure
+from homing.errors import Effect, Outcome, ParamError, failure
 from tests.core.people import (
     BACKUP,
     BROKER,
@@ -959,9 +959,8 @@ def small_frames(bytes_max: int = 5000, **fields) -> Playbook[Worker]:
     return play
 
 
-@pytest.mark.parametrize(("length", "fits"), [(904, True), (905, False)])
+@pytest.mark.parametrize(("length", "fits"), [(1, True), (5000, True), (5001, False)])
 def test_an_outcome_is_told_if_it_fits_into_a_frame(length: int, fits: bool) -> None:
-    """4096 bytes are kept for what stands beside it."""
     play = small_frames()
     outcome = final_of(play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * length))))
     assert (outcome.reason == "ok") == fits
@@ -970,7 +969,7 @@ def test_an_outcome_is_told_if_it_fits_into_a_frame(length: int, fits: bool) -> 
 
 def test_an_outcome_that_is_too_large_is_told_as_such_and_proves_what_it_proved() -> None:
     play = small_frames()
-    outcome = final_of(play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * 5000, status=200))))
+    outcome = final_of(play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * 5001, status=200))))
     assert (outcome.reason, outcome.executed, outcome.result) == ("response_too_large", "yes", b"")
     assert (outcome.limit, outcome.status, len(outcome.attempts)) == ("broker.frame_bytes_max", 200, 1)
     assert play.machine.counts == {"outcome_too_large": 1}
@@ -978,18 +977,35 @@ def test_an_outcome_that_is_too_large_is_told_as_such_and_proves_what_it_proved(
     assert play.machine.counts == {"outcome_too_large": 1}
 
 
-@pytest.mark.parametrize("field", ["body", "detail"])
+CARRIED = {
+    "body": b"1" * 5001,
+    "detail": b"1" * 5001,
+    "message": "\U0001f514" * 1300,
+    "errors": (ParamError("/a" * 1000, "é" * 1000),),
+}
+
+
+@pytest.mark.parametrize("field", CARRIED)
 def test_what_an_error_carries_counts_too(field: str) -> None:
+    """Else it would be said again and again, and never come."""
     play = small_frames()
-    large = Outcome(reason="provider_refused", executed="no", again=False, **{field: b"1" * 5000})  # type: ignore[arg-type]
+    large = msgspec.structs.replace(failure("provider_refused", "No.", again=False), **{field: CARRIED[field]})
     outcome = final_of(play.hears(Finished(A, 1, large)))
     assert (outcome.reason, outcome.executed, outcome.body, outcome.detail) == ("response_too_large", "no", None, None)
+    assert outcome.errors == ()
+    assert outcome.message.startswith("The outcome does not fit")
     assert outcome.body_truncated == (field == "body")
+
+
+@pytest.mark.parametrize("bytes_max", [1024, 4096])
+def test_the_smallest_frames_that_may_be_asked_for_carry_something(bytes_max: int) -> None:
+    play = small_frames(bytes_max)
+    assert final_of(play.hears(Finished(A, 1, OK))).reason == "ok"
 
 
 def test_an_outcome_that_fitted_may_be_too_large_for_another_broker() -> None:
     play = small_frames(bytes_max=50_000)
-    play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * 5000))).whatever()
+    play.hears(Finished(A, 1, Outcome(reason="ok", executed="yes", result=b"1" * 5001))).whatever()
     play.hears(PeerLost(BROKER), PeerFound(BACKUP)).whatever()
     assert final_of(play.gets(BACKUP, beat(frame_bytes_max=5000))).reason == "response_too_large"
     assert play.machine.outcomes_held_bytes == 0
@@ -1036,7 +1052,7 @@ def test_an_outcome_that_nobody_sees_goes_by_each_broker_in_turn() -> None:
 
 def test_an_outcome_goes_by_no_broker_that_would_have_it_cut_short() -> None:
     play = running(heartbeat_s=30.0, brokers=(BROKER, BACKUP))
-    play.gets(BACKUP, beat(frame_bytes_max=5000)).whatever()
+    play.gets(BACKUP, beat(frame_bytes_max=949)).whatever()
     large = Outcome(reason="ok", executed="yes", result=b"1" * 950)
     play.hears(Finished(A, 1, large)).says(Send(BROKER, like(Final, outcome=like(Outcome, reason="ok"))))
     play.passes(1.0).says(Send(BROKER, like(Final, outcome=like(Outcome, reason="ok"))))

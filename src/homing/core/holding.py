@@ -11,10 +11,9 @@ from homing.core.machine import Finished, Peer, Start
 from homing.core.messages import Final, Request
 from homing.errors import Attempt, Outcome, join
 
+UTF8_BYTES_MAX = 4  # of a character
+
 Phase: TypeAlias = Literal["slot", "rate", "token", "claiming", "running", "pausing", "looking", "finished"]
-
-
-FRAME_BYTES_BESIDE = 4096  # for what stands beside result, body and detail
 
 
 class ProviderPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,8 +114,11 @@ class Held(msgspec.Struct, gc=False):
 
 
 def frame_bytes(outcome: Outcome) -> int:
-    """How large a frame carries it, at most."""
-    return outcome.held_bytes + len(outcome.detail or b"") + FRAME_BYTES_BESIDE
+    """How large the larger of its two frames is, at most. What every header has is left out: engines have room for that."""
+    header = len(outcome.body or b"") + len(outcome.detail or b"") + UTF8_BYTES_MAX * len(outcome.message)
+    for error in outcome.errors:
+        header += UTF8_BYTES_MAX * (len(error.path) + len(error.message))
+    return max(len(outcome.result), header)
 
 
 def too_large(outcome: Outcome, bytes_max: int) -> Outcome:
