@@ -76,6 +76,8 @@ def test_a_value_of_the_form_is_read(form: Form, raw: object, value: object, tmp
         (forms.ADDRESS, "::1:8370", 'an IPv6 address needs brackets: "[::1]:8370"'),
         (forms.ADDRESS, "[::x]:8370", "no IPv6 address"),
         (forms.ADDRESS, "*:8370", '"*" is no host'),
+        (forms.ADDRESS, "a..b:8370", '"a..b" is no host'),
+        (forms.ADDRESS, "a" * 64 + ":8370", "is no host"),
         (forms.ADDRESS, "localhost:http", "a port is a number from 0 to 65535"),
         (forms.ADDRESS, "localhost:65536", "a port is a number from 0 to 65535"),
         (forms.ADDRESS, "localhost:80\n", "a line break"),

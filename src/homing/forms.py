@@ -107,7 +107,7 @@ def parse_address(raw: object, folder: Path = Path()) -> Address:
             ipaddress.IPv6Address(host)
         except ValueError:
             raise ValueError("between the brackets is no IPv6 address") from None
-    elif not re.fullmatch(r"[A-Za-z0-9._-]+", host, re.ASCII):
+    elif not re.fullmatch(r"([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?", host, re.ASCII):
         raise ValueError(f'"{host}" is no host')
     return Address(host, _port(port))
 

@@ -71,6 +71,19 @@ def test_an_address_that_is_taken_or_none_at_all(demo: tuple[subprocess.Popen[st
     assert "Traceback" not in second.stderr + nowhere.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--admin", "nowhere"], "Invalid value for --admin: 'nowhere': the port is missing"),
+        (["--listen", "127.0.0.1:1", "--admin", "127.0.0.1:1"], "Error: admin.listen: found 127.0.0.1:1, where gateway.listen"),
+    ],
+)
+def test_what_is_wrong_is_told_of_what_was_said(arguments: list[str], says: str) -> None:
+    told = subprocess.run([*RUN, *arguments], capture_output=True, text=True, check=False)
+    assert says in told.stderr
+    assert told.returncode == 2
+
+
 def test_its_configuration_can_be_had() -> None:
     shown = CliRunner().invoke(main, ["demo", "--print-config"])
     assert (shown.exit_code, shown.output) == (0, demo_config())

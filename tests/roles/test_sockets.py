@@ -1,5 +1,6 @@
 """`sockets`: listening sockets that are opened here or handed down."""
 
+import errno
 import os
 import re
 import socket
@@ -24,6 +25,18 @@ def test_a_host_with_several_addresses_has_one_port() -> None:
     finally:
         for sock in opened:
             sock.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EADDRINUSE, "x"), "address already in use; is another homing running? --listen and --admin take other"),
+        (OSError(errno.EADDRNOTAVAIL, "x"), "cannot assign requested address; --listen and --admin take other addresses"),
+        (socket.gaierror(-2, "Name or service not known"), "name or service not known; --listen"),
+    ],
+)
+def test_why_nobody_can_listen_is_told_in_words(error: OSError, says: str) -> None:
+    assert sockets.cannot_listen("here:1", error).startswith(f"cannot listen on here:1: {says}")
 
 
 def test_a_port_that_is_taken_is_told_and_nothing_stays_open() -> None:

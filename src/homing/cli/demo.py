@@ -2,7 +2,7 @@
 
 import click
 
-from homing.cli.running import run
+from homing.cli.running import admin_of, run
 from homing.config import ConfigError
 from homing.roles.demo import demo_config, start_demo
 from homing.roles.serve import OneProcess
@@ -73,7 +73,8 @@ def command(listen: str | None, admin: str | None, print_config: bool) -> None:
     if print_config:
         click.echo(demo_config(), nl=False)
         return
+    admin_of(admin)
     try:
         run(lambda log: demo(log, listen, admin))
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
+    except ConfigError as error:  # its file is nobody's: what can be wrong was said here
+        raise click.UsageError("; ".join(f"{one.path or one.file}: {one.message}" for one in error.problems)) from None

@@ -54,7 +54,8 @@ def run_role(config: Config, methods: dict[str, Method], plan: Callable[[], Plan
 
 def refuse(why: str) -> NoReturn:
     """Say why not, and exit with 2."""
-    click.echo(f"{why[:1].upper()}{why[1:]}.", err=True)
+    begins = why[:1] if "://" in why.partition(" ")[0] else why[:1].upper()
+    click.echo(f"{begins}{why[1:]}.", err=True)
     raise SystemExit(EXIT_CONFIGURATION)
 
 

@@ -1,7 +1,6 @@
 """A process: its parts joined by an engine, from start to stop. Which parts it has, and whom it reaches, its `Plan` says."""
 
 import asyncio
-import os
 import signal
 import socket
 import time
@@ -26,6 +25,7 @@ from homing.roles.machines import HEARTBEAT_S, asked_methods, permits_of
 from homing.roles.neighbourhood import Neighbourhood
 from homing.roles.parent import ParentWatch
 from homing.roles.parts import Back, BrokerPart, GatewayPart, WorkerPart
+from homing.roles.sockets import cannot_listen
 from homing.telemetry import Log, Metrics
 
 FLUSH_S = 0.05  # log lines leave this often; one at a time would cost more than the call
@@ -159,9 +159,7 @@ class Process:
         try:
             return await start()
         except OSError as error:
-            message = f"cannot listen on {where}: {os.strerror(error.errno).lower() if error.errno else error}"
-            advice = "is another homing running? --listen and --admin take other addresses"
-            raise Unbound(error.errno, f"{message}; {advice}") from None
+            raise Unbound(error.errno, cannot_listen(where, error)) from None
 
     def heed_signals(self) -> None:
         """From now on SIGTERM or SIGINT lets `run` end, and a second one hurries; SIGUSR1 lets it end as `hand_over` says."""

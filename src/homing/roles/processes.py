@@ -252,8 +252,7 @@ def _listening(address: Address) -> list[socket.socket]:
     try:
         return sockets.open_tcp(address.host, address.port)
     except OSError as error:
-        advice = "is another homing running? --listen and --admin take other addresses"
-        raise OSError(error.errno, f"cannot listen on {address}: {(error.strerror or str(error)).lower()}; {advice}") from None
+        raise OSError(error.errno, sockets.cannot_listen(address, error)) from None
 
 
 def _draining(exchange: Exchange) -> None:

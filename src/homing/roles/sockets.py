@@ -5,6 +5,7 @@ connections more evenly, but would deal them to a gateway that is stopped or sta
 queue of one that ends. From one queue whoever is alive takes the next.
 """
 
+import errno
 import os
 import socket
 from collections.abc import MutableMapping
@@ -12,6 +13,16 @@ from collections.abc import MutableMapping
 BACKLOG = 2048
 FIRST_HANDED_FD = 3  # as sd_listen_fds(3) has it
 HANDED = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+def cannot_listen(where: object, error: OSError) -> str:
+    """Why an address cannot be had, for people."""
+    if error.errno and not isinstance(error, socket.gaierror):  # the numbers of those are of another kind
+        why = os.strerror(error.errno)
+    else:
+        why = error.strerror or str(error)
+    advice = "is another homing running? " if error.errno == errno.EADDRINUSE else ""
+    return f"cannot listen on {where}: {why.lower()}; {advice}--listen and --admin take other addresses"
 
 
 def open_tcp(host: str, port: int) -> list[socket.socket]:
