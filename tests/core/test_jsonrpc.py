@@ -1,6 +1,7 @@
 """JSON-RPC by the letter: the specification's examples, envelopes, batches, meta, headers, answers."""
 
 import json
+import time
 from decimal import Decimal
 
 import pytest
@@ -254,13 +255,13 @@ def test_junk_in_a_batch_is_answered_in_its_place() -> None:
 
 
 @pytest.mark.parametrize("item", ["1", '{"jsonrpc":"2.0","method":"m","params":[1,2],"id":1}'])
-@pytest.mark.parametrize(("length", "limit"), [(1, 1), (3, 3), (1000, 1000)])
+@pytest.mark.parametrize(("length", "limit"), [(1, 1), (3, 3), (1000, 1000), (5000, 5000)])
 def test_a_batch_up_to_the_limit(item: str, length: int, limit: int) -> None:
     assert len(items("[" + ",".join([item] * length) + "]", limit)) == length
 
 
 @pytest.mark.parametrize("item", ["1", '{"jsonrpc":"2.0","method":"m","params":[1,2],"id":1}'])
-@pytest.mark.parametrize(("length", "limit"), [(2, 1), (4, 3), (1001, 1000), (100_000, 1000)])
+@pytest.mark.parametrize(("length", "limit"), [(2, 1), (4, 3), (1001, 1000), (5001, 5000), (100_000, 1000)])
 def test_a_batch_over_the_limit_is_one_array_with_one_error(item: str, length: int, limit: int) -> None:
     (item_refused,) = items("[" + ",".join([item] * length) + "]", limit)
     assert isinstance(item_refused, Refused)
@@ -268,6 +269,15 @@ def test_a_batch_over_the_limit_is_one_array_with_one_error(item: str, length: i
     outcome = item_refused.outcome
     assert (outcome.reason, outcome.executed, outcome.limit) == ("too_large", "no", "gateway.batch_length_max")
     assert str(limit) in outcome.message
+
+
+def test_a_limit_of_very_many_takes_no_seconds_to_prepare() -> None:
+    body = "[" + ",".join(["1"] * 200_001) + "]"
+    began = time.process_time()
+    (item,) = items(body, 200_000)
+    assert time.process_time() - began < 1
+    assert isinstance(item, Refused)
+    assert (item.outcome.reason, item.outcome.limit) == ("too_large", "gateway.batch_length_max")
 
 
 def test_an_oversized_batch_is_not_read_to_its_end() -> None:

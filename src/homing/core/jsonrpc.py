@@ -97,6 +97,7 @@ _strings = re.compile(_STRING, re.DOTALL)
 _strings_and_colons = re.compile(_STRING + rb"[ \t\n\r]*+(:?)", re.DOTALL)
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # as signed bytes: one down, one up
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
+_BOUNDED_MAX: Final = 4096  # items up to which a reader that stops is worth making: of 100,000 it takes seconds
 _ENVELOPE_LENGTH: Final = len(b'{"jsonrpc":"2.0","method":"","params":,"id":}')
 _ID_STARTS: Final = b'"-0123456789n'  # string, number, null
 _seconds = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -200,16 +201,22 @@ def _refused(id: bytes, reason: str, message: str, *, limit: str | None = None) 
 
 def _parse_batch(body: bytes, length_max: int) -> Batch | Refused:
     try:
-        if body.count(b",") >= length_max:
+        if length_max <= _BOUNDED_MAX and body.count(b",") >= length_max:
             _bounded_reader(length_max).decode(body)
         items = _read_items(body)
     except ValidationError:
-        return Batch([_refused(NULL, "too_large", f"a batch holds at most {length_max} calls", limit="gateway.batch_length_max")])
+        return _too_long(length_max)
     except DecodeError as error:
         return _refused(NULL, "parse_error", _not_json(body, error))
+    if len(items) > length_max:
+        return _too_long(length_max)
     if not items:
         return _refused(NULL, "invalid_request", "the batch is empty")
     return Batch([_parse_one(bytes(item)) for item in items])
+
+
+def _too_long(length_max: int) -> Batch:
+    return Batch([_refused(NULL, "too_large", f"a batch holds at most {length_max} calls", limit="gateway.batch_length_max")])
 
 
 @lru_cache(maxsize=4)
