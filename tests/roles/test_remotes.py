@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from homing import config
 from homing.edges.resolver import Resolver
 from homing.roles.remotes import remotes_of
-from tests.serving import Answer, Asked, Serving
+from tests.serving import Answer, Asked, Reply, Serving
 
 TEXT = """
 [providers.acme]
@@ -108,3 +109,54 @@ def test_without_a_token_nothing_is_sent(tmp_path: Path) -> None:
     assert (reply.data["reason"], reply.data["executed"], reply.data["retry"]) == ("provider_unreachable", "no", "safe")
     assert "invalid_client" in reply.error["message"]
     assert [asked.path for asked in homing.provider.log] == ["/token"]
+
+
+LOOKED_UP = HOUSE.replace('request = "GET /x"', 'request = "POST /x"\nlookup = { request = "GET /x", reserve = "20s" }').replace(
+    "AUTH", '{ type = "oauth2_client_credentials", token_url = "{provider}/token", client_id = "me", client_secret = "s" }'
+)
+
+
+def shortlived(asked: Asked, tokens: list[float], then: Answer) -> Answer:
+    """Tokens serve for 0.2 s. A request is lost once its token has expired; a lookup finds it, with a token that has not."""
+    if asked.path == "/token":
+        if tokens:
+            return then
+        tokens.append(time.monotonic())
+        return Answer(body={"access_token": "t0", "expires_in": 0.2})
+    if asked.method == "POST":
+        return Answer(drop=True, after_s=0.3)
+    return Answer(status=401) if asked.headers["authorization"] == "Bearer t0" else Answer(body={"id": 7})
+
+
+def test_a_lookup_gets_a_new_token_if_that_of_its_call_has_expired(tmp_path: Path) -> None:
+    tokens: list[float] = []
+    renewed = Answer(body={"access_token": "t1", "expires_in": 60})
+    with Serving(LOOKED_UP, tmp_path, lambda asked: shortlived(asked, tokens, renewed)) as homing:
+        assert homing.call("a.b").result == {"id": 7}
+    assert [asked.path for asked in homing.provider.log] == ["/token", "/x", "/token", "/x"]
+
+
+def test_a_lookup_that_gets_no_new_token_finds_nothing(tmp_path: Path) -> None:
+    tokens: list[float] = []
+    with Serving(LOOKED_UP, tmp_path, lambda asked: shortlived(asked, tokens, Answer(status=500))) as homing:
+        data = homing.call("a.b").data
+    assert (data["reason"], data["executed"]) == ("connection_lost", "unknown")
+    assert [asked.path for asked in homing.provider.log] == ["/token", "/x", "/token"]
+
+
+def test_a_lookup_that_waits_for_its_token_can_be_given_up(tmp_path: Path) -> None:
+    tokens: list[float] = []
+    text = LOOKED_UP.replace("[gateway]", '[gateway]\ndrain = { timeout = "1s" }')
+    with Serving(text, tmp_path, lambda asked: shortlived(asked, tokens, Answer(never=True))) as homing:
+        replies: list[Reply] = []
+        caller = threading.Thread(target=lambda: replies.append(homing.call("a.b")))
+        caller.start()
+        while len(homing.provider.log) < 3:
+            time.sleep(0.01)
+        homing.stop_soon()
+        caller.join(10)
+        assert (replies[0].data["reason"], replies[0].data["executed"]) == ("cancelled", "unknown")
+        late = time.monotonic() + 2.0  # of the 5 s that a worker waits for what runs
+        while homing.process.hands.running:
+            assert time.monotonic() < late
+            time.sleep(0.01)

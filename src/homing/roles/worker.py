@@ -10,7 +10,7 @@ from homing.core.exchange import ExchangeFailed, ExchangeResult, HttpRequest, Ht
 from homing.core.machine import Action, Event, Finished, Prepare, Prepared, Start, Stop
 from homing.core.methods import Method, invalid_params
 from homing.core.specs import CallInfo, MappingError
-from homing.edges.credentials import Credentials
+from homing.edges.credentials import Credentials, Waiting
 from homing.edges.provider import Provider, Running
 from homing.errors import Effect, Outcome, ParamError, failure
 
@@ -61,8 +61,8 @@ class Hands:
             _Asking(self, action).begin()
         elif type(action) is Stop:
             asking = self.running.get((action.call_id, action.number))
-            if asking is not None and asking.running is not None:
-                asking.running.cancel()
+            if asking is not None:
+                asking.stop()
         elif type(action) is Prepare:
             self._prepare(action)
 
@@ -84,7 +84,7 @@ STRICTNESS: dict[Effect, int] = {"safe": 0, "keyed": 1, "once": 2}
 class _Asking:
     """One exchange under way: from Start to Finished, whatever happens between."""
 
-    __slots__ = ("_hands", "_method", "_remote", "_request", "_start", "running")
+    __slots__ = ("_hands", "_method", "_remote", "_request", "_running", "_start", "_waiting")
 
     def __init__(self, hands: Hands, start: Start) -> None:
         self._hands = hands
@@ -92,12 +92,36 @@ class _Asking:
         self._method = hands.methods[start.method]
         self._remote = hands.remotes[start.provider]
         self._request: HttpRequest | None = None  # as it went out, where credentials were put into it
-        self.running: Running | None = None
+        self._running: Running | None = None
+        self._waiting: Waiting | None = None
 
     def begin(self) -> None:
+        """Ask the provider. A lookup comes long after its call had its credentials in hand: they may have expired meanwhile."""
+        start, credentials = self._start, self._remote.credentials
+        self._hands.running[start.call_id, start.number] = self
+        if start.lookup and credentials is not None and not credentials.ready(time.monotonic()):
+            self._waiting = credentials.prepare(start.deadline, self._prepared)
+        else:
+            self._ask()
+
+    def stop(self) -> None:
+        """Give up. What was asked is heard of on the loop's next turn."""
+        if self._running is not None:
+            self._running.cancel()
+        elif self._waiting is not None:
+            self._waiting.cancel()
+            self._later(failure("cancelled", "The lookup was given up.", executed="no"))
+
+    def _prepared(self, problem: str | None) -> None:
+        self._waiting = None
+        if problem is None:
+            self._ask()
+        else:
+            self._finish(failure("provider_unreachable", problem), None)
+
+    def _ask(self) -> None:
         """Render the request and hand it to the edge. What fails here is proven no: not a byte has left."""
         start, remote = self._start, self._remote
-        self._hands.running[start.call_id, start.number] = self
         try:
             looked_at = self._hands.looked_at
             if looked_at is not None and not looked_at(start.call_id):
@@ -111,7 +135,7 @@ class _Asking:
                 request = self._render(start)
             if remote.credentials is not None:
                 request = self._request = remote.credentials.apply(request)
-            self.running = remote.edge.exchange(request, start.deadline, start.effect == "once" and not start.lookup, self.done)
+            self._running = remote.edge.exchange(request, start.deadline, start.effect == "once" and not start.lookup, self.done)
         except MappingError as error:
             errors = (ParamError(error.path, error.message),)
             self._later(failure("invalid_params", error.message, errors=errors, again=False))
