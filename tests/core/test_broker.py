@@ -41,6 +41,7 @@ from homing.core.messages import (
 from homing.core.permits import Permit
 from homing.core.queues import LENGTH_BESIDE, weight
 from homing.core.roster import Roster
+from homing.errors import Outcome
 from tests.core.people import (
     BROKER_LIFE,
     GATEWAY,
@@ -75,7 +76,7 @@ def consistent(broker: Broker) -> None:
             for copy in line:
                 assert copy.life is None
                 assert (copy.request.service, copy.line) == (name, line_name)
-                assert broker._idle_worker(service, copy) is None, "a free slot always admits"
+                assert service.idle_worker(copy) is None, "a free slot always admits"
                 queued[copy.request.call_id] = copy
         assert (service.nobody_since is None) == bool(service.workers) == (name not in broker._services.patience)
         assert all(name in worker.services for worker in service.workers.values())
@@ -1321,6 +1322,17 @@ def test_params_that_no_worker_reads_are_refused() -> None:
     play = broker()
     play.gets(W1, small(ONE, 11)).says_nothing()
     play.gets(G, request(A)).says(refusal(A, reason="too_large", limit="broker.frame_bytes_max"))
+
+
+def test_an_outcome_larger_than_its_gateway_reads_is_told_as_such() -> None:
+    play = broker(heartbeat_s=30.0)
+    play.gets(G, Hello(GATEWAY, frame_bytes_max=100)).whatever()
+    play.gets(W1, ready()).whatever()
+    play.gets(G, request(A)).whatever()
+    said = play.gets(W1, Final(A, ONE, 1, Outcome(reason="ok", executed="yes", result=b"1" * 101))).one(Final)
+    assert (said.call_id, said.life, said.claim) == (A, ONE, 1)
+    assert (said.outcome.reason, said.outcome.executed) == ("response_too_large", "yes")
+    assert said.outcome.limit == "broker.frame_bytes_max"
 
 
 # A worker of a service that does not know a method of it

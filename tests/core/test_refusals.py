@@ -1,10 +1,16 @@
 """Why a broker does not take a call. When it says so stands in `test_broker.py`."""
 
+from collections.abc import Callable
+
+import msgspec
 import pytest
 
+from homing.core import codec
+from homing.core.messages import Final
 from homing.core.permits import ANYTHING, NOTHING, Permit
 from homing.core.queues import Copy, Offering, Service
-from homing.core.refusals import SOON_MS, BrokerLimits, forbidden, no_worker, queue_full, refusal
+from homing.core.refusals import SOON_MS, BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal
+from homing.errors import Attempt, Outcome, failure
 from tests.core.people import ONE, W1, A, request
 
 LIMITS = BrokerLimits(queue_length_max=2, held_bytes_max=100, no_worker_after_s=5.0)
@@ -72,3 +78,41 @@ def test_a_permit_says_which_services_and_in_whose_name(permit: Permit, principa
     said = forbidden(request(principal=principal), permit)
     assert (said is None) == allowed
     assert said is None or (said.kind, said.reason) == ("refused", "forbidden")
+
+
+def sealed(final: Final) -> Final:
+    (carried,) = codec.decode(codec.encode([final]), sealed=True)
+    assert isinstance(carried, Final)
+    assert type(carried.outcome) is codec.Sealed
+    return carried
+
+
+@pytest.mark.parametrize("carried", [lambda final: final, sealed], ids=["read", "carried"])
+@pytest.mark.parametrize(("length", "fits"), [(500, True), (501, False)])
+def test_an_outcome_is_carried_to_whom_reads_it(carried: Callable[[Final], Final], length: int, fits: bool) -> None:
+    """What it proves is told all the same."""
+    attempt = Attempt(provider="acme", started_ms=0, duration_ms=5, reason="ok", executed="yes")
+    final = carried(Final(A, ONE, 7, Outcome(reason="ok", executed="yes", result=b"1" * length, attempts=(attempt,))))
+    said = fitted(final, 500)
+    if fits:
+        assert said is final
+        return
+    assert (said.call_id, said.life, said.claim) == (A, ONE, 7)
+    outcome = said.outcome
+    assert (outcome.reason, outcome.executed, outcome.result) == ("response_too_large", "yes", b"")
+    assert outcome.attempts == (attempt,)
+    assert codec.decode(codec.encode([said])) == [said]
+
+
+def test_what_stands_beside_a_result_counts() -> None:
+    final = Final(A, ONE, 7, failure("provider_refused", "n" * 600))
+    for each in (final, sealed(final)):
+        assert (fitted(each, 500).outcome.reason, fitted(each, 500).outcome.executed) == ("response_too_large", "no")
+
+
+def test_of_junk_too_large_nothing_is_known() -> None:
+    header = msgspec.msgpack.encode([9, A, ONE, 7, {"reason": "no such thing" * 100}])
+    (junk,) = codec.decode((codec.TAG, header, b""), sealed=True)
+    assert isinstance(junk, Final)
+    outcome = fitted(junk, 500).outcome
+    assert (outcome.reason, outcome.executed) == ("response_too_large", "unknown")

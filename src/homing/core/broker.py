@@ -33,7 +33,7 @@ from homing.core.messages import (
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Offering, Service, weight
 from homing.core.reach import workers_of
-from homing.core.refusals import BrokerLimits, forbidden, no_worker, queue_full, refusal
+from homing.core.refusals import BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal
 from homing.core.roster import Roster
 from homing.core.services import Services
 
@@ -197,7 +197,7 @@ class Broker:
             return []
         service = self._services[request.service]
         copy = Copy(request, now + request.remaining_ms / 1000)
-        worker = self._idle_worker(service, copy)  # if there is one, whoever waits has been refused by it
+        worker = service.idle_worker(copy)  # if there is one, whoever waits has been refused by it
         if worker is None or self.held_bytes + weight(request) > self.limits.held_bytes_max:
             why = refusal(service, copy, self.limits, self.held_bytes, now)
             if why is not None:
@@ -334,7 +334,7 @@ class Broker:
             return self._dispatch(service, now)
         copy.refused_by |= {worker.life}
         others = reject.reason == "method_not_found" and service.workers.keys() - copy.refused_by  # they may know it
-        if reject.kind == "refused" and not others and self._idle_worker(service, copy) is None:
+        if reject.kind == "refused" and not others and service.idle_worker(copy) is None:
             self._forget(copy)
             return [*self._to_gateway(reject), *self._dispatch(service, now)]
         return self._requeue(copy, now)
@@ -371,12 +371,11 @@ class Broker:
 
     def _to_gateway(self, message: Claim | Final | Release | Reject | Lost) -> list[Action]:
         gateway = self._roster.gateway_of(message.call_id)
-        return [Send(gateway, message)] if gateway is not None else []
+        if gateway is None:
+            return []
+        return [Send(gateway, fitted(message, self._links.reads(gateway)) if type(message) is Final else message)]
 
     # Queues and credit
-
-    def _idle_worker(self, service: Service, copy: Copy) -> Offering | None:
-        return service.idle_worker(copy)
 
     def _give(self, copy: Copy, worker: Offering, now: float) -> Send:
         self._giving = True
@@ -413,7 +412,7 @@ class Broker:
         if self._roster.gateway_of(copy.request.call_id) is None:
             self._forget(copy)
             return self._dispatch(service, now)
-        if service.length >= self.limits.queue_length_max and self._idle_worker(service, copy) is None:
+        if service.length >= self.limits.queue_length_max and service.idle_worker(copy) is None:
             self._forget(copy)
             return self._to_gateway(queue_full(copy.request.call_id, service))
         self._queue(service, copy, now, first=True)
@@ -426,7 +425,7 @@ class Broker:
         while given and service.length:
             given = False
             for copy in service.turns():
-                worker = self._idle_worker(service, copy)
+                worker = service.idle_worker(copy)
                 if worker is not None:
                     service.pop(copy)
                     self._expiry.pop(copy.request.call_id, None)

@@ -126,7 +126,7 @@ def too_large(outcome: Outcome, bytes_max: int) -> Outcome:
     return msgspec.structs.replace(
         outcome,
         reason="response_too_large",
-        message=f"The outcome does not fit into the {bytes_max} bytes that a frame to the broker may have.",
+        message=f"The outcome does not fit into the {bytes_max} bytes that a frame may have on its way.",
         limit="broker.frame_bytes_max",
         result=b"",
         body=None,

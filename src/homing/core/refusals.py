@@ -1,11 +1,14 @@
-"""Why a broker does not take a call: the promise is to say so at once, not at the deadline."""
+"""Why a broker does not take a call, or carry an outcome: the promise is to say so at once, not at the deadline."""
 
 import msgspec
 
+from homing.core import codec
+from homing.core.holding import frame_bytes, too_large
 from homing.core.machine import margin_s
-from homing.core.messages import Reject, Request
+from homing.core.messages import Final, Reject, Request
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Service, weight
+from homing.errors import Outcome, failure
 
 SOON_MS = 100  # when to come again to a broker that cannot say
 
@@ -65,3 +68,25 @@ def forbidden(request: Request, permit: Permit) -> Reject | None:
 
 def _forbidden(request: Request, message: str) -> Reject:
     return Reject(request.call_id, "refused", "forbidden", message)
+
+
+def fitted(final: Final, bytes_max: int) -> Final:
+    """What a gateway that reads no larger frames is told: it would cut its connection, and hear the same again on the next one."""
+    outcome = final.outcome
+    if type(outcome) is codec.Sealed:
+        size = max(len(outcome.result), len(outcome.packed))
+    else:
+        size = frame_bytes(outcome)
+    return final if size <= bytes_max else msgspec.structs.replace(final, outcome=too_large(_opened(final), bytes_max))
+
+
+def _opened(final: Final) -> Outcome:
+    """What it says; if that is junk, nothing is known."""
+    if type(final.outcome) is not codec.Sealed:
+        return final.outcome
+    try:
+        (message,) = codec.decode((codec.TAG, *codec.pair(final)))
+    except codec.WireError:
+        return failure("response_too_large", "")
+    assert isinstance(message, Final), "it was one"
+    return message.outcome
