@@ -46,6 +46,40 @@ def test_of_two_offers_of_one_name_the_first_brokers_counts() -> None:
     assert first_of_each((NEWER, CHARGE, REFUND)) == {"a.charge": NEWER, "a.refund": REFUND}
 
 
+def test_a_name_that_begins_with_its_service_is_that_ones() -> None:
+    """A worker that may serve another service only does not get its calls by being first."""
+    elsewhere, anywhere = MethodOffer("a.charge", "mean"), MethodOffer("charge", "mean")
+    assert first_of_each((elsewhere, CHARGE, NEWER, anywhere)) == {"a.charge": CHARGE, "charge": anywhere}
+    assert first_of_each((CHARGE, elsewhere)) == {"a.charge": CHARGE}
+    assert workers_of([ONE, TWO], [elsewhere, CHARGE], 1000).methods == (CHARGE,)
+    reach = Reach()
+    reach.told(BROKER, Workers((ONE,), (elsewhere,)), 0.0)
+    assert reach.told(BACKUP, Workers((TWO,), (CHARGE,)), 0.0)
+    assert reach.methods == (CHARGE,)
+
+
+def test_a_worker_that_offers_ever_new_methods_does_not_fill_the_memory() -> None:
+    """Those that nobody offers any more are forgotten early, the longest gone first."""
+    reach = Reach()
+    reach.told(BACKUP, Workers((TWO,), (CHARGE,)), 0.0)
+    for turn in range(5):
+        offers = tuple(MethodOffer(f"b.{turn}.{number}", "b") for number in range(4000))
+        assert reach.told(BROKER, Workers((ONE,), offers), turn)
+    assert len(reach.methods) == 8001
+    assert reach.methods[0] == CHARGE
+    assert {offer.name.split(".")[1] for offer in reach.methods[1:]} == {"3", "4"}
+    assert not reach.forget_due(3 + METHODS_KEPT_S)
+    assert reach.forget_due(4 + METHODS_KEPT_S)
+    assert len(reach.methods) == 4001
+
+
+def test_what_is_offered_is_known_however_much_it_is() -> None:
+    reach = Reach()
+    for broker, letter in ((BROKER, "a"), (BACKUP, "b")):
+        reach.told(broker, Workers((ONE,), tuple(MethodOffer(f"{letter}.{number}", letter) for number in range(6000))), 0.0)
+    assert len(reach.methods) == 12_000
+
+
 def test_a_method_that_nobody_offers_is_known_for_a_while() -> None:
     """Its worker may be starting anew: it would be wrong to say that there is no such method."""
     reach = Reach()

@@ -15,7 +15,7 @@ LIFE_PACKED_BYTES = LIFE_BYTES + 2
 
 
 class Reach:
-    """The newest WORKERS of each broker. A method is known until nobody has offered it for `METHODS_KEPT_S`."""
+    """The newest WORKERS of each broker. A method is known until nobody has offered it for `METHODS_KEPT_S`, or there are too many."""
 
     __slots__ = ("_leaving", "_lives", "_methods", "_offers")
 
@@ -65,6 +65,9 @@ class Reach:
                 self._leaving.set(name, now + METHODS_KEPT_S)
         before = self._methods
         self._methods = {**before, **offered}
+        while len(self._methods) > METHODS_MAX and (longest_gone := self._leaving.earliest()) is not None:
+            for name in self._leaving.pop_due(longest_gone):
+                del self._methods[name]
         return self._methods != before
 
 
@@ -88,8 +91,17 @@ def _bytes_of(offer: MethodOffer) -> int:
 
 
 def first_of_each(offers: Iterable[MethodOffer]) -> dict[str, MethodOffer]:
-    """By name; of two with one name the first is taken."""
+    """By name. Of two with one name the first is taken, or the one whose service the name begins with.
+
+    Else whoever may serve anything at all could have the calls that are meant for the functions of another.
+    """
     named: dict[str, MethodOffer] = {}
     for offer in offers:
-        named.setdefault(offer.name, offer)
+        known = named.setdefault(offer.name, offer)
+        if known is not offer and _is_at_home(offer) and not _is_at_home(known):
+            named[offer.name] = offer
     return named
+
+
+def _is_at_home(offer: MethodOffer) -> bool:
+    return offer.name.startswith(f"{offer.service}.")
