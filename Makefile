@@ -9,7 +9,7 @@ BIN := .venv/bin
 PIP := -m pip --disable-pip-version-check -qq install
 ARGS ?=
 
-.PHONY: help install demo test check lint types contracts format coverage bench chaos lock clean
+.PHONY: help install demo test check lint types contracts format coverage bench chaos fuzz lock clean
 
 help:
 	@echo 'make demo      one process, a demo provider, and lines to paste'
@@ -19,7 +19,8 @@ help:
 	@echo 'make coverage  branch coverage; core and sim must reach 100 %, each from its own tests'
 	@echo 'make bench     measure, with the peers beside it in the same run'
 	@echo 'make chaos     break real processes for an hour, and hold what callers heard against the ledger'
-	@echo 'make lock      pin the newest versions in both constraints files'
+	@echo 'make fuzz      bytes nobody has thought of, a minute for each reader of them; ARGS="--seconds 600 wire"'
+	@echo 'make lock      pin the newest versions in the constraints files'
 	@echo 'make clean     remove what the targets above made'
 
 # The stamp lies inside the environment: remove the one and the other is gone too.
@@ -35,6 +36,12 @@ help:
 	@echo 'installing into .venv-bench'
 	@$(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/python $(PIP) --require-hashes -r bench/constraints.txt
+	@touch $@
+
+.venv-fuzz/.installed: pyproject.toml fuzz/constraints.txt
+	@echo 'installing into .venv-fuzz'
+	@$(PYTHON) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python $(PIP) --require-hashes -r fuzz/constraints.txt
 	@touch $@
 
 install: .venv/.installed
@@ -75,6 +82,9 @@ bench: .venv/.installed .venv-bench/.installed
 chaos: .venv/.installed
 	@$(BIN)/python -m chaos $(ARGS)
 
+fuzz: .venv-fuzz/.installed
+	@PYTHONPATH=src .venv-fuzz/bin/python -m fuzz $(ARGS)
+
 # Universal: one file for every Python from 3.11 on. No header, so that the file says what to install and not whence.
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
@@ -83,8 +93,9 @@ lock:
 	@.venv-lock/bin/python $(PIP) uv
 	@$(LOCK) pyproject.toml --group dev --output-file constraints.txt
 	@$(LOCK) --group bench --output-file bench/constraints.txt
+	@$(LOCK) pyproject.toml --group fuzz --output-file fuzz/constraints.txt
 	@rm -rf .venv-lock
 
 clean:
-	rm -rf .venv .venv-bench .venv-lock .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf .venv .venv-bench .venv-fuzz .venv-lock .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

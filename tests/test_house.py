@@ -176,7 +176,7 @@ def test_an_import_that_points_outwards_is_caught(module: str, line: str, contra
     assert "0 kept, 1 broken" in result.stdout
 
 
-@pytest.mark.parametrize(("constraints", "group"), [("constraints.txt", "dev"), ("bench/constraints.txt", "bench")])
+@pytest.mark.parametrize(("constraints", "group"), [("constraints.txt", "dev"), ("bench/constraints.txt", "bench"), ("fuzz/constraints.txt", "fuzz")])
 def test_what_is_installed_is_pinned(constraints: str, group: str) -> None:
     text = (ROOT / constraints).read_text(encoding="utf-8").replace("\\\n", " ")
     pins = {}
