@@ -73,6 +73,24 @@ async def again(mark: str) -> int:
         return current_call().attempt
     await asyncio.sleep(50)
     return 0
+
+
+@worker.method(effect="safe")
+async def stubborn(mark: str) -> None:
+    "Cannot be cancelled."
+    Path(mark).write_text("begun")
+    while True:
+        try:
+            await asyncio.sleep(50)
+        except asyncio.CancelledError:
+            pass
+
+
+@worker.method(effect="safe")
+async def in_thread(mark: str) -> None:
+    "Neither can a thread."
+    Path(mark).write_text("begun")
+    await asyncio.to_thread(time.sleep, 50)
 """
 
 
@@ -198,6 +216,56 @@ def test_a_worker_that_is_sent_away_ends_what_it_runs(house: House, number: sign
     assert calls[0].reply().result == "done"
     assert isinstance(calls[1].reply().result, int)
     assert worker.faults() == []
+
+
+@pytest.mark.parametrize("method", ["stubborn", "in_thread"])
+def test_what_cannot_be_ended_does_not_keep_it(house: House, method: str) -> None:
+    house.broker()
+    worker = house.reports()
+    house.learnt(house.gateway())
+    mark = house.folder / "mark"
+    reply = house.call(f"reports.{method}", {"mark": str(mark)}, Homing_Timeout="0.5")
+    assert (mark.read_text(), reply.data["reason"], reply.data["executed"]) == ("begun", "deadline_exceeded", "unknown")
+    worker.send(signal.SIGTERM)
+    assert worker.process.wait(15) == 0
+    assert worker.wait() == 0
+    assert worker.said("stopped") is not None
+    assert (worker.said("left_behind", "reports.stubborn") is not None) == (method == "stubborn")
+    assert worker.faults() == []
+
+
+def test_a_program_that_runs_its_own_worker_goes_on_after_it_whatever_the_functions_do(house: House) -> None:
+    house.broker()
+    run = f"worker.run('{house.endpoint}', processes=1)"
+    (house.folder / "my-program.py").write_text(f"{REPORTS}\nif __name__ == '__main__':\n    {run}\n    print('left')\n")
+    program = subprocess.Popen(
+        [sys.executable, "my-program.py"], cwd=house.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        house.learnt(house.gateway())
+        mark = str(house.folder / "mark")
+        assert house.call("reports.stubborn", {"mark": mark}, Homing_Timeout="0.5").data["reason"] == "deadline_exceeded"
+        program.send_signal(signal.SIGTERM)
+        said, log = program.communicate(timeout=15)
+    finally:
+        program.kill()
+    assert (program.returncode, said.decode()) == (0, "left\n"), log
+    assert b"Traceback" not in log
+
+
+def test_a_worker_that_has_not_begun_can_be_sent_away(house: House) -> None:
+    """Its module waits for something when it is imported again: a lock, say, that the first one holds."""
+    (house.folder / "locked.py").write_text(
+        "import os, time\nfrom homing import Worker\nworker = Worker('locked')\n"
+        "@worker.method()\ndef f() -> None: ...\n"
+        "if os.environ.get('TWICE'):\n    print('waiting', flush=True)\n    open('waiting', 'w').close()\n    time.sleep(50)\n"
+        "os.environ['TWICE'] = '1'\n"
+    )
+    worker = house.start("worker", "locked:worker", "--processes", "1")
+    until((house.folder / "waiting").exists)
+    worker.send(signal.SIGTERM)
+    assert worker.process.wait(15) == 0
+    assert worker.wait() == 0
 
 
 def test_all_of_its_process_group_being_told_to_leave_ends_no_call(house: House) -> None:

@@ -2,7 +2,10 @@
 
 import os
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import Final
 
 import click
 from msgspec.structs import replace
@@ -12,7 +15,10 @@ from homing.cli.running import refuse, run
 from homing.config import Config
 from homing.roles.plans import Placing, worker_plan
 from homing.roles.python_worker import Offering, Unable, run_offering
+from homing.telemetry import Log
 from homing.workers import load_worker, offering_of
+
+ENDED_S: Final = 5.0
 
 
 def config_of(context: click.Context, path: str) -> Config:
@@ -33,10 +39,22 @@ def run_target(config: Config, target: str, placing: Placing, *, credit: int | N
     if credit is None and offering.credit_max > config.worker.credit:
         offering = replace(offering, credit=config.worker.credit)
     plan = replace(plan, name=f"homing worker {target}")
+
+    async def main(log: Log) -> None:
+        await run_offering(offering, config, plan, log)
+        log.flush()
+        threading.Thread(target=_end_after, args=(ENDED_S,), daemon=True).start()
+
     try:
-        run(lambda log: run_offering(offering, config, plan, log))
+        run(main)
     except Unable as error:
         refuse(str(error))
+
+
+def _end_after(seconds: float) -> None:
+    """End this process if it has not ended by itself: Python waits for every thread that a function has started, without end."""
+    time.sleep(seconds)
+    os._exit(0)
 
 
 def offering_at(target: str, *, credit: int | None = None, processes: int | None = None) -> Offering:

@@ -112,7 +112,7 @@ class _Calling:
         if function.is_async:
             context = copy_context()
             context.run(enter_call, call)
-            self._task = hands.loop.create_task(self._await(function, text), context=context)
+            self._task = hands.loop.create_task(self._await(function, text), name=function.name, context=context)
         else:
             assert hands.pool is not None, "there is one where there is a def"
             self._errand = Errand(Asked(call, text), self._finish)

@@ -33,6 +33,7 @@ from homing.telemetry import Log, LogHandler, Metrics, to_stderr
 CREDIT: Final = 100
 HELD_BYTES_MAX: Final = 256 * 1024 * 1024
 SEEN_S: Final = 5.0  # what it waits for its last outcomes to be seen; they are said again every second
+LEFT_S: Final = 1.0  # what is left of its functions at the end may take so long to end too
 LOOK_EVERY_S: Final = 0.01  # while draining
 _NEVER_OPENS: Final = BreakerPolicy(failure_ratio=2.0)
 """What a function raises is its answer, and no reason to keep callers from other functions."""
@@ -221,13 +222,31 @@ async def run_offering(offering: Offering, config: Config, plan: Plan, log: Log)
     part = process.back
     assert isinstance(part, PythonPart), "made above"
     process.heed_signals()
-    problem = await part.start()
-    if problem:
+    starting, stopping = asyncio.ensure_future(part.start()), asyncio.ensure_future(process.stopping.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():  # a process of the pool waits for something, and nobody for it any more
+        starting.cancel()
         await part.close()
-        raise Unable(f"The processes of {offering.name} cannot begin: {problem}")
+        return
+    if starting.result():
+        await part.close()
+        raise Unable(f"The processes of {offering.name} cannot begin: {starting.result()}")
     await process.start()
     announce(process, {offering.name: offering.credit_max}, len(offering.functions))
     await process.run()
+    await _leave_behind(log)
+
+
+async def _leave_behind(log: Log) -> None:
+    """End what functions have left on this loop. What does not end is taken off its list: whoever closes a loop waits for all of it."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    stubborn = (await asyncio.wait(left, timeout=LEFT_S))[1] if left else ()
+    for task in stubborn:
+        asyncio.tasks._unregister_task(task)  # noqa: SLF001 - documented, for who extends asyncio
+        log.event("left_behind", f"{task.get_name()} goes on although it was cancelled, and is left.", level="warning")
 
 
 def run_alone(offering: Offering, dials: tuple[str, ...], curve: CurveClient | None, *, drain_timeout_s: float) -> None:
