@@ -73,7 +73,7 @@ def consistent(broker: Broker) -> None:
         assert service.length <= broker.limits.queue_length_max
         for line_name, line in service.lines.items():
             assert line, "an empty line is no line"
-            for copy in line:
+            for copy in line.values():
                 assert copy.life is None
                 assert (copy.request.service, copy.line) == (name, line_name)
                 assert service.idle_worker(copy) is None, "a free slot always admits"

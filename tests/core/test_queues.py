@@ -1,5 +1,7 @@
 """A broker's tables: a copy, an offer with its credit, and a queue with a line for each principal."""
 
+import time
+
 from homing.core.queues import LENGTH_BESIDE, Copy, Offering, Service, weight
 from tests.core.people import ONE, TWO, W1, A, B, C, call_id, request
 
@@ -57,6 +59,22 @@ def test_a_copy_leaves_its_line_from_anywhere() -> None:
     service.remove(copies[1])
     assert service.length == 2
     assert order_of(service) == [A, C]
+
+
+def test_to_leave_a_long_line_takes_no_longer_than_to_leave_a_short_one() -> None:
+    """Else a gateway that dies, or callers that hang up, hold up a broker with a long queue for everybody."""
+
+    def leave(length: int) -> float:
+        service = Service("acme", 0.0)
+        copies = [copy(call_id(number)) for number in range(length)]
+        for one in copies:
+            service.push(one)
+        began = time.process_time()
+        for one in reversed(copies[-500:]):
+            service.remove(one)
+        return time.process_time() - began
+
+    assert leave(50_000) < 20 * min(leave(600) for _ in range(3)) + 0.1
 
 
 def test_an_empty_line_is_no_line() -> None:

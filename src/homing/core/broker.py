@@ -464,7 +464,7 @@ class Broker:
             self._services[copy.request.service].remove(copy)
             self._forget(copy)
         for service in self._services.due(now):
-            for copy in [copy for line in service.lines.values() for copy in line]:
+            for copy in [copy for line in service.lines.values() for copy in line.values()]:
                 self._expiry.pop(copy.request.call_id)
                 self._forget(copy)
                 actions += self._to_gateway(no_worker(copy.request.call_id, service, self.limits))

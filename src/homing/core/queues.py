@@ -1,6 +1,6 @@
 """What a broker's tables hold: one copy of a call, one worker's offer, one service's queue with its lines."""
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TypeAlias
 
@@ -75,7 +75,7 @@ class Service:
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
-        self.lines: dict[Line, deque[Copy]] = {}
+        self.lines: dict[Line, OrderedDict[bytes, Copy]] = {}  # by call id: whoever hangs up leaves from anywhere
         self.length = 0
         self.workers: dict[Life, Offering] = {}
         self.mean_s = 0.0  # 0: nothing measured yet
@@ -86,18 +86,17 @@ class Service:
         name = copy.line
         line = self.lines.get(name)
         if line is None:
-            line = self.lines[name] = deque()
+            line = self.lines[name] = OrderedDict()
+        line[copy.request.call_id] = copy
         if first:
-            line.appendleft(copy)
-        else:
-            line.append(copy)
+            line.move_to_end(copy.request.call_id, last=False)
         self.length += 1
 
     def remove(self, copy: Copy) -> None:
         """Out of its line, wherever it stands."""
         name = copy.line
         line = self.lines[name]
-        line.remove(copy)
+        del line[copy.request.call_id]
         self.length -= 1
         if not line:
             del self.lines[name]
@@ -105,13 +104,13 @@ class Service:
     def turns(self) -> Iterator[Copy]:
         """The head of each line. Whoever is served goes to the back of the round."""
         for line in self.lines.values():
-            yield line[0]
+            yield next(iter(line.values()))
 
     def pop(self, copy: Copy) -> None:
         """Serve the head of a line."""
         name = copy.line
         line = self.lines.pop(name)
-        line.popleft()
+        line.popitem(last=False)
         self.length -= 1
         if line:
             self.lines[name] = line
