@@ -319,7 +319,7 @@ unknown_type.__annotations__["value"] = "threading"
         (any_name, ["reports.build", "'years'", "any name"]),
         (two_models, ["reports.build", "'value'", "not supported"]),
         (unknown_type, ["reports.build", "annotation", "threading"]),
-        (no_json_type, ["reports.build", "'value'", "Callables"]),
+        (no_json_type, ["reports.build", "'value': type <class", "Callables'> is not supported"]),
         (generator, ["reports.build", "yields"]),
         (async_generator, ["reports.build", "yields"]),
         (type, ["reports.build", "signature"]),

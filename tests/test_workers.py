@@ -13,7 +13,7 @@ import pytest
 
 import homing
 from homing import Worker
-from homing.workers import _place_of, import_file, load_worker
+from homing.workers import NoWorker, _place_of, import_file, load_worker
 
 REPORTS = '''
 from homing import Worker
@@ -86,6 +86,7 @@ def test_a_worker_is_found_by_module_and_name() -> None:
         ("reports_of_test", ["expected MODULE:NAME"]),
         (":worker", ["expected MODULE:NAME"]),
         ("reports_of_test:", ["expected MODULE:NAME"]),
+        ("./reports_of_test:worker", ["expected MODULE:NAME", "./reports_of_test"]),
         ("not_there_of_test:worker", ["no module 'not_there_of_test'"]),
         ("reports_of_test.inner:worker", ["no module 'reports_of_test.inner'"]),
         ("reports_of_test:wroker", ["nothing of this name", "reports_of_test:worker, reports_of_test:other"]),
@@ -95,7 +96,7 @@ def test_a_worker_is_found_by_module_and_name() -> None:
     ],
 )
 def test_a_target_that_is_no_worker_says_what_is_there(target: str, words: list[str]) -> None:
-    with pytest.raises(ValueError, match=target.partition(":")[0] or "MODULE") as caught:
+    with pytest.raises(NoWorker, match=target.partition(":")[0] or "MODULE") as caught:
         load_worker(target)
     assert [word for word in words if word not in str(caught.value)] == []
 

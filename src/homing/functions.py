@@ -162,7 +162,10 @@ class Function:
                     schema, defined = _schema_of(hint, prefix=f"{len(properties)}.")
                 decoder = msgspec.json.Decoder(hint, dec_hook=_from_json)
             except (TypeError, ValueError, NotImplementedError) as error:
-                raise TypeError(f"{self.name}: parameter {name!r}: {error}") from None
+                why = str(error).rpartition("\n\n")[
+                    2
+                ]  # what stands before it is advice for programs that call msgspec themselves
+                raise TypeError(f"{self.name}: parameter {name!r}: {why}") from None
             if optional:
                 schema |= _default_of(parameter.default)
             properties[name] = schema

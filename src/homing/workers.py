@@ -32,6 +32,10 @@ COUNT_MAX = 100_000
 Method = TypeVar("Method", bound=Callable[..., object])
 
 
+class NoWorker(ValueError):
+    """A target names no worker, or one that cannot run. Of whatever a module itself raises, it is told apart."""
+
+
 class Worker:
     """A service and its methods, which are called `NAME.FUNCTION`. `functions` has them by that name."""
 
@@ -110,7 +114,7 @@ def offering_of(
         if number is not None and not 1 <= number <= COUNT_MAX:
             raise ValueError(f"{name} is {number}, expected 1 to {COUNT_MAX}")
     if not worker.functions:
-        raise ValueError(f"{worker!r} has no methods: put @worker.method() above a function")
+        raise NoWorker(f"{worker!r} has no methods: put @worker.method() above a function")
     command = child_command(target, path)
     return Offering(name=worker.name, functions=worker.functions, command=command, processes=processes or 0, credit=credit)
 
@@ -143,7 +147,7 @@ def _name_in(module: object, worker: Worker) -> str | None:
 
 
 def find_worker(module: ModuleType, path: str) -> Worker:
-    """The worker that a module has under a dotted path. Raises ValueError, which says what is there instead."""
+    """The worker that a module has under a dotted path. Raises NoWorker, which says what is there instead."""
     found: object = module
     for step in path.split("."):
         found = getattr(found, step, None)
@@ -151,14 +155,14 @@ def find_worker(module: ModuleType, path: str) -> Worker:
         return found
     there = ", ".join(f"{module.__name__}:{name}" for name, value in vars(module).items() if isinstance(value, Worker))
     kind = "there is nothing of this name" if found is None else f"it is a {type(found).__name__}"
-    raise ValueError(f"no homing.Worker is at {module.__name__}:{path}: {kind}; the workers of this module are {there or 'none'}")
+    raise NoWorker(f"no homing.Worker is at {module.__name__}:{path}: {kind}; the workers of this module are {there or 'none'}")
 
 
 def load_worker(target: str) -> Worker:
-    """The worker of `MODULE:NAME`. Raises ValueError for what names none; whatever the module raises goes through."""
+    """The worker of `MODULE:NAME`. Raises NoWorker for what names none; whatever the module raises goes through."""
     name, colon, path = target.partition(":")
-    if not name or not colon or not path:
-        raise ValueError(
+    if not name or name.startswith(".") or not colon or not path:
+        raise NoWorker(
             f'expected MODULE:NAME, such as "reports:worker" for `worker = Worker(…)` in reports.py, and found {target!r}'
         )
     try:
@@ -166,7 +170,7 @@ def load_worker(target: str) -> Worker:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # one that the module itself asks for
-        raise ValueError(
+        raise NoWorker(
             f"there is no module {error.name!r}, neither in {sys.path[0] or '.'} nor where Python looks else"
         ) from None
     return find_worker(module, path)

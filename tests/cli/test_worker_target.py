@@ -61,6 +61,13 @@ def test_what_cannot_be_says_why(arguments: tuple[str, ...], words: str) -> None
     assert words.lower() in refusal(*arguments).lower()
 
 
+def test_what_the_module_raises_says_where(tmp_path: Path) -> None:
+    """A ValueError too, of which the sentence alone would help nobody."""
+    (tmp_path / "reports_of_cli_test.py").write_text(REPORTS + "PORT = int('x')\n")
+    result = CliRunner().invoke(main, ["worker", "reports_of_cli_test:worker", *BROKER])
+    assert (result.exit_code, repr(result.exception)) == (1, repr(ValueError("invalid literal for int() with base 10: 'x'")))
+
+
 def test_the_configuration_is_read_where_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "homing.toml").write_text("[worker]\nbrokers = [7]\n")
     assert "worker.brokers[0]" in refusal("reports_of_cli_test:worker")

@@ -16,7 +16,7 @@ from homing.config import Config
 from homing.roles.plans import Placing, worker_plan
 from homing.roles.python_worker import Offering, Unable, run_offering
 from homing.telemetry import Log
-from homing.workers import load_worker, offering_of
+from homing.workers import NoWorker, load_worker, offering_of
 
 ENDED_S: Final = 5.0
 
@@ -33,8 +33,11 @@ def run_target(config: Config, target: str, placing: Placing, *, credit: int | N
     """Run the worker at a target to its end. What is none, or cannot begin, exits with 2."""
     try:
         plan = worker_plan(config, placing)
-        offering = offering_at(target, credit=credit, processes=processes)
     except ValueError as error:
+        refuse(str(error))
+    try:
+        offering = offering_at(target, credit=credit, processes=processes)
+    except NoWorker as error:  # what the module raises has a traceback, which says where
         refuse(str(error))
     if credit is None and offering.credit_max > config.worker.credit:
         offering = replace(offering, credit=config.worker.credit)
@@ -58,7 +61,7 @@ def _end_after(seconds: float) -> None:
 
 
 def offering_at(target: str, *, credit: int | None = None, processes: int | None = None) -> Offering:
-    """What a target offers. Its module is looked for in this folder first, as `python` would. Raises ValueError for what is none."""
+    """What a target offers. Its module is looked for in this folder first, as `python` would. Raises NoWorker for what is none."""
     here = os.getcwd()  # noqa: PTH109 - as text, for it stands in sys.path
     if sys.path[0] not in ("", here):
         sys.path.insert(0, here)
