@@ -1,11 +1,12 @@
 import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
 import zmq
 
-from homing.engines.zmq_socket import FRAMES_PER_TURN, Reader, new_socket
+from homing.engines.zmq_socket import FRAMES_PER_TURN, TURN_S, Reader, new_socket
 from tests.loops import on_both_loops, run, until
 
 BOUNDS = ("HEARTBEAT_IVL", "HEARTBEAT_TIMEOUT", "HEARTBEAT_TTL", "LINGER", "MAXMSGSIZE", "RCVHWM", "SNDHWM")
@@ -88,6 +89,39 @@ def test_a_flood_does_not_starve_the_loop(pair: Pair) -> None:
         await until(lambda: len(reading.read) == count)
         assert max(later - earlier for earlier, later in itertools.pairwise(between)) <= FRAMES_PER_TURN
         reading.reader.close()
+
+    run(main())
+
+
+def test_frames_that_make_much_work_do_not_either(pair: Pair) -> None:
+    one, other = pair
+
+    async def main() -> None:
+        read: list[bytes] = []
+
+        def receive() -> int:
+            read.append(reader.recv())
+            time.sleep(TURN_S / 5)
+            return 1
+
+        reader = Reader(asyncio.get_running_loop(), one, receive)
+        for _ in range(40):
+            other.send(b"x")
+        between: list[int] = []
+
+        def turn() -> None:
+            between.append(len(read))
+            if len(read) < 40:
+                asyncio.get_running_loop().call_soon(turn)
+
+        turn()
+        await until(lambda: len(read) == 40)
+        assert max(later - earlier for earlier, later in itertools.pairwise(between)) <= 5
+        for _ in range(20):
+            other.send(b"x")
+        reader.drain()  # who asks for all of it now gets it
+        assert len(read) == 60
+        reader.close()
 
     run(main())
 

@@ -3,10 +3,12 @@
 The descriptor of a ZeroMQ socket tells only that something has changed, and tells it once: who is told must look at EVENTS, and
 read until nothing is left. Sends swallow such news too, so after them one looks again. A read that is cancelled can lose a message:
 this one never is. And a reader that reads all there is would let one peer that floods starve the whole loop: so it stops after some
-frames and goes on in the next turn.
+frames, or some time where they make much work, and goes on in the next turn.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +16,7 @@ import zmq
 from zmq.backend import Socket as Backend
 
 FRAMES_PER_TURN = 2048
+TURN_S = 0.05  # a few frames can be work for seconds: what is said meanwhile must leave, and timers must be heard
 SLACK_BYTES = 64 * 1024  # of a frame beyond what is announced: headers, and what CURVE adds
 QUEUE_LENGTH_SENT_MAX = 1000  # ZeroMQ messages for one peer; beyond it they wait here, where their bytes are counted
 QUEUE_LENGTH_RECEIVED_MAX = 10_000  # for a reader that stands still for half a minute must not look like a dead one
@@ -100,13 +103,13 @@ class Reader:
         loop.add_reader(self._fd, self._readable)
         self.look()  # what came before there was a reader was told before
 
-    def drain(self) -> None:
+    def drain(self, within_s: float = math.inf) -> None:
         """Read until nothing is left, or until this turn had its share."""
-        budget = self._frames_per_turn
+        budget, latest = self._frames_per_turn, time.monotonic() + within_s
         try:
             while not self._closed and self.get(_EVENTS) & _IN:
                 budget -= self._receive()
-                if budget <= 0:
+                if budget <= 0 or time.monotonic() >= latest:
                     self._soon()
                     return
         except BaseException:
@@ -126,7 +129,7 @@ class Reader:
 
     def _readable(self) -> None:
         if not self._again:  # else this turn has its share already
-            self.drain()
+            self.drain(TURN_S)
 
     def _soon(self) -> None:
         if not self._again and not self._closed:
@@ -135,4 +138,4 @@ class Reader:
 
     def _drain_again(self) -> None:
         self._again = False
-        self.drain()
+        self.drain(TURN_S)
