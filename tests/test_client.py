@@ -143,6 +143,36 @@ def test_what_cannot_work_is_said_at_once(client, url: str, options) -> None:
         client(url, **options)
 
 
+@pytest.mark.parametrize("call", ["acme.charge", ("m",), {"method": "m"}, ("m", None, "k", "service"), 5])
+def test_a_call_of_a_batch_has_a_method_and_params(kind: str, call) -> None:
+    with joined(kind, each(result)) as (client, gateway):
+        with pytest.raises(TypeError, match=r"^a call of a batch is \(method, params\) or "):
+            client.batch([("m", None), call])
+        assert gateway.visits == 0
+
+
+def test_certificates_that_are_not_there_are_named() -> None:
+    with pytest.raises(FileNotFoundError, match=r"'/nowhere/ca\.pem'"):
+        Client("https://127.0.0.1", ca="/nowhere/ca.pem")
+
+
+def test_what_is_known_when_a_client_is_closed_between_two_attempts_is_told(kind: str) -> None:
+    data = {"reason": "overloaded", "executed": "no", "retry": "safe", "retry_after_ms": 1}
+
+    def answer(request):
+        asked = members(request)
+        link.__dict__["_closed"] = True  # somebody else closes it, on another thread or task
+        later = {"code": 5030, "message": "m", "data": data}
+        return answered({"id": asked[0]["id"], "result": 1}, {"id": asked[1]["id"], "error": later})
+
+    with joined(kind, each(answer)) as (client, gateway):
+        link = client.client._link
+        first, second = client.batch([("m", None), ("m", None)], timeout=20)
+        assert gateway.visits == 1
+    assert first == 1
+    assert isinstance(second, NotExecuted)
+
+
 def test_a_closed_client_makes_no_calls(kind: str) -> None:
     with joined(kind, each(result)) as (client, gateway):
         client.call("m")

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 from pathlib import Path
 
@@ -143,6 +144,63 @@ def test_a_client_may_move_to_another_loop() -> None:
 
         assert asyncio.run(call_and_close()) == "done"
         assert asyncio.run(call_and_close()) == "done"
+        assert gateway.visits == 2
+
+
+def test_a_client_may_be_closed_on_another_loop() -> None:
+    with ScriptedGateway(each(result)) as gateway:
+        client = AsyncClient(gateway.url)
+        with asyncio.Runner() as runner:
+            assert runner.run(client.call("m")) == "done"
+            (idle,) = link_of(client)._idle
+            asyncio.run(client.close())
+            runner.run(asyncio.sleep(0))
+            assert idle.transport.is_closing()
+            with pytest.raises(RuntimeError, match="this client is closed"):
+                runner.run(client.call("m"))
+        closed = AsyncClient(gateway.url)
+        with asyncio.Runner() as runner:
+            assert runner.run(closed.call("m")) == "done"
+            idle = link_of(closed)._idle[0]
+            runner.get_loop().call_soon(idle.transport.abort)
+        asyncio.run(closed.close())
+
+
+def test_two_loops_at_once_are_told_apart_before_anything_is_sent() -> None:
+    async def elsewhere(client: AsyncClient) -> None:
+        with pytest.raises(RuntimeError, match="belongs to another event loop, which is running"):
+            await client.call("m")
+
+    async def main() -> None:
+        async with AsyncClient(gateway.url) as client:
+            assert await client.call("m") == "done"
+            await asyncio.to_thread(asyncio.run, elsewhere(client))
+            assert await client.call("m") == "done"
+
+    with ScriptedGateway(each(result)) as gateway:
+        asyncio.run(main())
+        assert (len(gateway.requests), gateway.visits) == (2, 1)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_leaves_the_parents_connections_alone() -> None:
+    async def main() -> None:
+        client = AsyncClient(gateway.url)
+        assert await client.call("m") == "done"
+        child = os.fork()
+        if child == 0:
+            answered = False
+            try:
+                answered = asyncio.run(client.call("m")) == "done"
+            finally:
+                os._exit(0 if answered else 1)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert await client.call("m") == "done"
+        await client.close()
+
+    with ScriptedGateway(each(result)) as gateway:
+        asyncio.run(main())
         assert gateway.visits == 2
 
 

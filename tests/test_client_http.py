@@ -37,6 +37,7 @@ def test_a_url_is_taken_apart(url: str, secure: bool, host: str, port: int, auth
         ("http://a b", "no URL"),
         ("http://gateway.example:0x50", "[Pp]ort"),
         ("http://gateway.example:70000", "[Pp]ort"),
+        ("http://gateway.example:0", "port 0"),
         ("http://user@gateway.example", "credentials"),
         ("http://gateway.example/#x", "fragment"),
         ("http://[::1", "IPv6"),

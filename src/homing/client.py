@@ -143,6 +143,8 @@ class _Caller:
         )
 
     def _batch(self, calls: Sequence[BatchItem], timeout: float | None, retries: int | None) -> Errand:
+        for call in calls:
+            _look_at(call)
         return self._errand([self._question(*call) for call in calls], alone=False, timeout=timeout, retries=retries)
 
     def _notification(self, question: Question, timeout: float | None) -> Errand:
@@ -261,9 +263,10 @@ class Client(_Caller):
         service: str | None = None,
         effect: Effect | None = None,
     ) -> None:
-        """Have a method carried out without an answer: returns when the gateway has admitted it. Raises as `call` does.
+        """Have a method carried out without an answer: returns when the gateway has taken it. Raises as `call` does.
 
-        To brokers the client owns the call itself, and waits for its end.
+        Nobody is told what becomes of it, nor that the gateway refused it for its method or params: only what refuses any request,
+        a wrong API key or a gateway that is draining, is raised. To brokers the client owns the call itself, and waits for its end.
         """
         question = self._question(method, params, idempotency_key, service, effect)
         _result(self._run(self._notification(question, timeout))[0], None)
@@ -365,7 +368,7 @@ class AsyncClient(_Caller):
         service: str | None = None,
         effect: Effect | None = None,
     ) -> None:
-        """Have a method carried out without an answer: returns when the gateway has admitted it."""
+        """Have a method carried out without an answer, as `Client.notify` does."""
         question = self._question(method, params, idempotency_key, service, effect)
         _result((await self._run(self._notification(question, timeout)))[0], None)
 
@@ -376,6 +379,12 @@ class AsyncClient(_Caller):
                 await self._link.sleep(wait)
             wait = await self._link.ask(errand)
         return errand.answers
+
+
+def _look_at(call: object) -> None:
+    """Raise TypeError for what is no call of a batch."""
+    if not isinstance(call, tuple | list) or not 2 <= len(call) <= 3:
+        raise TypeError(f"a call of a batch is (method, params) or (method, params, idempotency_key), not {repr(call)[:100]}")
 
 
 def _result(answer: Answer, result_type: type[object] | None) -> object:
@@ -401,7 +410,11 @@ def _tls(place: Endpoint, ca: str | os.PathLike[str] | None) -> ssl.SSLContext |
         if ca is not None:
             raise ValueError(f"ca is given, and {place} is not https://")
         return None
-    context = ssl.create_default_context(cafile=ca)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        error.filename = error.filename or ca  # the one thing it does not say
+        raise
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import select
 import socket
 import time
@@ -23,7 +24,7 @@ class Conversation(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._errand: Errand | None = None
         self._ending: asyncio.Future[Ending] | None = None
         self._reader = ResponseReader()
@@ -35,7 +36,7 @@ class Conversation(asyncio.Protocol):
         """Write a request. From here on a byte of it may have left."""
         self._errand, self._sent_at = errand, sent_at
         self._reader = ResponseReader()
-        self._ending = self._loop.create_future()
+        self._ending = self.loop.create_future()
         self.transport.write(request)
         self._look_at_the_clock()
         return self._ending
@@ -66,7 +67,7 @@ class Conversation(asyncio.Protocol):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(left, self._look_at_the_clock)
+        self._timer = self.loop.call_later(left, self._look_at_the_clock)
 
     def _end(self, fault: Fault | None) -> None:
         if self._ending is not None and not self._ending.done():
@@ -100,7 +101,7 @@ class Conversation(asyncio.Protocol):
 
 
 class AsyncLink:
-    """Takes errands to one gateway, one connection each. Belongs to the event loop that uses it."""
+    """Takes errands to one gateway, one connection each. Belongs to the event loop that uses it; a forked child begins anew."""
 
     def __init__(self, place: Endpoint, head: bytes, *, tls: "ssl.SSLContext | None", connect_timeout: float) -> None:
         self._place = place
@@ -109,14 +110,18 @@ class AsyncLink:
         self._connect_timeout = connect_timeout
         self._idle: list[Conversation] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
         self._looking: asyncio.Future[list[Found] | OSError] | None = None
         self._closed = False
 
     async def close(self) -> None:
         """Close what is idle; a connection in use is closed when its exchange ends."""
         self._closed = True
-        self._drop_idle(0.0)
-        await asyncio.sleep(0)  # the loop closes them in its next turn
+        if self._loop is asyncio.get_running_loop():
+            self._drop_idle(0.0)
+            await asyncio.sleep(0)  # the loop closes them in its next turn
+        else:
+            self._forget()
 
     async def sleep(self, seconds: float) -> None:
         """Wait before asking again."""
@@ -124,6 +129,8 @@ class AsyncLink:
 
     async def ask(self, errand: Errand) -> float | None:
         """Ask once, and note the answers; return after how many seconds to ask again."""
+        if self._closed and errand.asked:
+            return None  # closed between two attempts: the last answers stand
         return errand.take(await self.exchange(errand), time.monotonic())
 
     async def exchange(self, errand: Errand) -> Ending:
@@ -131,9 +138,7 @@ class AsyncLink:
         if self._closed:
             raise RuntimeError("this client is closed")
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # connections do not outlive their loop
-            self._loop, self._looking = loop, None
-            self._idle.clear()
+        self._move(loop)
         body = errand.body()
         try:
             conversation = self._take() or await self._connect(loop, errand.until)
@@ -150,6 +155,23 @@ class AsyncLink:
         finally:
             if conversation.leave():
                 self._keep(conversation)
+
+    def _move(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be on this loop from now on. Raises RuntimeError while another one is at it: connections cannot be shared."""
+        if self._process != os.getpid():  # the parent goes on with all of it
+            self._process, self._loop, self._idle = os.getpid(), None, []
+        if loop is not self._loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError("this client belongs to another event loop, which is running")
+            self._forget()
+            self._loop, self._looking = loop, None
+
+    def _forget(self) -> None:
+        """Leave what is idle to the loop that it is on."""
+        idle, self._idle = self._idle, []
+        for conversation in idle:
+            with contextlib.suppress(RuntimeError):  # that loop is closed
+                conversation.loop.call_soon_threadsafe(conversation.transport.abort)
 
     def _keep(self, conversation: Conversation) -> None:
         self._idle.append(conversation)

@@ -107,6 +107,8 @@ class BlockingLink:
 
     def ask(self, errand: Errand) -> float | None:
         """Ask once, and note the answers; return after how many seconds to ask again."""
+        if self._closed and errand.asked:
+            return None  # closed between two attempts: the last answers stand
         return errand.take(self.exchange(errand), time.monotonic())
 
     def exchange(self, errand: Errand) -> Ending:

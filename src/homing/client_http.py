@@ -63,6 +63,9 @@ def lost(why: BaseException | None) -> Fault:
 def _said(why: BaseException) -> str:
     if isinstance(why, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({why.verify_message})"
+    if isinstance(why, ssl.SSLError) and why.reason:  # without OpenSSL's source lines
+        advice = "; perhaps it is http://, without TLS" if why.reason == "WRONG_VERSION_NUMBER" else ""
+        return f"{why.reason.replace('_', ' ').lower()}{advice}"
     if isinstance(why, TimeoutError) and not why.args:
         return "it took too long"
     if isinstance(why, OSError) and not isinstance(why, ssl.SSLError) and why.errno is not None and why.errno > 0:
@@ -96,6 +99,8 @@ def endpoint(url: str) -> Endpoint:
         raise ValueError("credentials do not belong into the URL; give the API key as api_key")
     if parts.fragment:
         raise ValueError(f"{url!r} has a fragment, which no server ever sees")
+    if parts.port == 0:
+        raise ValueError(f"{url!r} names port 0, where nobody can listen")
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     bracketed = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

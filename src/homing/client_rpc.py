@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Final, Literal
 
 import msgspec
@@ -87,15 +88,17 @@ def encode_params(params: object) -> bytes:
         raise ValueError("the params are nested too deeply, or hold themselves") from None
     if text[:1] not in {b"{", b"["} and text.lstrip()[:1] not in {b"{", b"["}:  # a Raw may begin with white space
         raise TypeError("params are an object or an array")
-    if b"null" in text and _holds_nan(params):
+    if any(word in text for word in (b"null", b"NaN", b"Infinity")) and _holds_nan(params):
         raise ValueError("the params hold a number that JSON does not have: NaN or Infinity")
     return text
 
 
 def _holds_nan(value: object) -> bool:
-    """Whether a number in there is none. msgspec writes null for it, and a null is something else to a provider."""
+    """Whether a number in there is none. msgspec writes null for it, and a null is something else to a provider; or NaN, of a Decimal."""
     if isinstance(value, float):
         return not math.isfinite(value)
+    if isinstance(value, Decimal):
+        return not value.is_finite()
     if isinstance(value, dict):
         return any(map(_holds_nan, value.values()))
     if isinstance(value, list | tuple | set | frozenset):
