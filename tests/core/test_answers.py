@@ -314,6 +314,24 @@ def test_what_a_lookup_finds(found: str, status: int, body: bytes, result: bytes
     assert made.evaluations_failed == (body in {b"<html>", b'{"a":1e400}', b'{"a":"x"}'})
 
 
+def test_what_its_provider_calls_no_success_is_nothing_found() -> None:
+    """A row of the method's own speaks of the call's answer, which a lookup's need not look like."""
+    shared = rows(
+        AnswerRow(when="body.error.code == 'late'", is_="ok"),
+        AnswerRow(when="body.error", is_="throttled"),
+        AnswerRow(when="abs(body.id) == `7`", is_="refused"),
+    )
+    own = rows(AnswerRow(when="!(body.charge)", is_="failed"))
+    made = Answers("acme", own + shared, Decoder("json"), None, "once", 1000, shared=shared)
+    expression = compile_response("body", Report("found", []))
+    assert expression is not None
+    assert made.found(response(200, b'{"error":{"code":"busy"}}'), expression) is None
+    assert made.found(response(200, b'{"id":-7}'), expression) is None
+    assert made.found(response(200, b'{"error":{"code":"late"}}'), expression) == b'{"error":{"code":"late"}}'
+    assert made.found(response(200, b'{"id":1}'), expression) == b'{"id":1}'
+    assert made.found(response(200, b'{"id":"x"}'), expression) == b'{"id":"x"}'
+
+
 @pytest.mark.parametrize(
     ("row", "path", "why"),
     [

@@ -120,6 +120,14 @@ def test_a_call() -> None:
     assert made.evaluations_failed == 1
 
 
+def test_a_lookups_answer_is_judged_by_its_providers_rows_and_not_by_the_methods() -> None:
+    busy = replace(ACME, answers=(AnswerRow(when="body.error", is_="throttled"),))
+    own = replace(CHARGE, answers=(AnswerRow(when="!(body.charge)", is_="failed"),))
+    made = method(own, busy)
+    assert made.interpret_lookup(HttpResponse(200, {}, b'{"data":[{"id":1}]}')) == b'{"id":1}'
+    assert made.interpret_lookup(HttpResponse(200, {}, b'{"data":[{"id":1}],"error":{"code":"busy"}}')) is None
+
+
 @pytest.mark.parametrize(
     ("params", "named"),
     [

@@ -132,9 +132,12 @@ class View:
 
 
 class Answers:
-    """The rows and the result of one method. `evaluations_failed` counts the rows that could not be evaluated on an answer."""
+    """The rows and the result of one method. `evaluations_failed` counts the rows that could not be evaluated on an answer.
 
-    __slots__ = ("_body_max", "_decoder", "_effect", "_plain", "_result", "_rows", "evaluations_failed", "provider")
+    `shared` are those of the rows that its provider has for all its answers, a lookup's too.
+    """
+
+    __slots__ = ("_body_max", "_decoder", "_effect", "_plain", "_result", "_rows", "_shared", "evaluations_failed", "provider")
 
     def __init__(
         self,
@@ -144,10 +147,13 @@ class Answers:
         result: Expression | None,
         effect: Effect,
         error_body_max: int,
+        *,
+        shared: tuple[Row, ...] = (),
     ) -> None:
         self.provider = provider
         self.evaluations_failed = 0
         self._rows = rows
+        self._shared = shared
         self._decoder = decoder
         self._result = result
         self._effect = effect
@@ -168,7 +174,7 @@ class Answers:
     def explain(self, response: HttpResponse, wall_now: float) -> tuple[str, Outcome]:
         """Return the row that matched, in words, and the outcome."""
         view = View(response, self._decoder)
-        row = self._match(view) if self._rows else None
+        row = self._match(view, self._rows) if self._rows else None
         kind = row.kind if row else built_in(response.status)
         words = f"{row.where}: {row.when.text}" if row else f"built-in: {response.status} is {kind}"
         if kind == "ok":
@@ -197,6 +203,9 @@ class Answers:
         if built_in(response.status) != "ok":
             return None
         view = View(response, self._decoder)
+        row = self._match(view, self._shared)
+        if row is not None and row.kind != "ok":
+            return None  # an error that comes with a 200 is no proof of a success
         try:
             value = view.search(found)
             if is_false(value):
@@ -208,9 +217,9 @@ class Answers:
             self.evaluations_failed += 1
             return None
 
-    def _match(self, view: View) -> Row | None:
+    def _match(self, view: View, rows: tuple[Row, ...]) -> Row | None:
         status = view.response.status
-        for row in self._rows:
+        for row in rows:
             if not row.when.may_hold(status):
                 continue
             try:

@@ -181,13 +181,13 @@ def compile_method(spec: MethodSpec, provider: ProviderSpec | None = None) -> tu
     if provider is None:
         return None, problems
     at_provider = Report("providers", problems).at(provider.name)
-    prefix, rows = _compile_provider(provider, at_provider)
+    prefix, shared = _compile_provider(provider, at_provider)
     if spec.request is None:
         report.at("request").problem('which request is it? Such as request = "POST /charges"')
     rendering = _compile_request(spec, provider, prefix, report, at_provider, schema)
     if rendering is not None:
         _check_leftovers(spec, rendering, schema, report)
-    rows = compile_rows(spec.answers, report.at("answers")) + rows
+    rows = compile_rows(spec.answers, report.at("answers")) + shared
     result = None if spec.result is None else compile_response(spec.result, report.at("result"))
     lookup, found = _compile_lookup(spec, provider, prefix, report, at_provider, schema)
     _check_effect(spec, rendering, report)
@@ -198,7 +198,7 @@ def compile_method(spec: MethodSpec, provider: ProviderSpec | None = None) -> tu
         return None, problems
     if not _is_right(problems):
         return None, problems
-    answers = Answers(provider.name, rows, decoder, result, spec.effect, provider.error_body_max)
+    answers = Answers(provider.name, rows, decoder, result, spec.effect, provider.error_body_max, shared=shared)
     return Method(spec, validator, rendering, answers, lookup, found, provider.attempts_max), problems
 
 
