@@ -440,7 +440,7 @@ class Broker:
     def _dispatch_to(self, life: Life, now: float) -> list[Action]:
         """Give out what this worker may now take."""
         actions: list[Action] = []
-        for name in self._workers[life].services:
+        for name in self._workers[life].services if self._expiry else ():
             service = self._services[name]
             if service.length:
                 actions += self._dispatch(service, now)
