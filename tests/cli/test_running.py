@@ -70,6 +70,7 @@ def test_the_command_line_says_which_brokers_or_else_the_configuration() -> None
     assert dials(NEAR) == (NEAR,)
     assert dials(configured=(NEAR, "ipc://@x")) == (NEAR, "ipc://@x")
     assert dials("ipc://@y", configured=(NEAR,)) == ("ipc://@y",)
+    assert dials(NEAR, "ipc://@y", NEAR) == dials(configured=(NEAR, "ipc://@y", NEAR)) == (NEAR, "ipc://@y")  # each once
 
 
 def test_without_a_broker_there_is_nothing_to_run(capsys: pytest.CaptureFixture[str]) -> None:

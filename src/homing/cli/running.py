@@ -93,8 +93,8 @@ def opened_of(given: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
 def dials_of(
     given: tuple[str, ...], configured: tuple[str, ...], keys: DialCurve, *, insecure: bool, section: str
 ) -> tuple[str, ...]:
-    """The brokers to dial. What is no endpoint, may not be dialled, or is none at all exits with 2."""
-    endpoints = tuple(endpoint_of(text, ENDPOINT, "--broker") for text in given) or configured
+    """The brokers to dial, each once. What is no endpoint, may not be dialled, or is none at all exits with 2."""
+    endpoints = tuple(dict.fromkeys([endpoint_of(text, ENDPOINT, "--broker") for text in given] or configured))
     if not endpoints:
         refuse(f'there is no broker to reach; say --broker tcp://HOST:PORT, or brokers = ["tcp://HOST:PORT"] in [{section}]')
     for endpoint in endpoints:
