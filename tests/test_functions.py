@@ -8,13 +8,14 @@ import functools
 import json
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any, Generic, Literal, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 
 import msgspec
 import pydantic
 import pytest
 
-from homing.core.messages import MethodOffer
+from homing.core import codec
+from homing.core.messages import MethodOffer, Ready
 from homing.core.methods import compile_method
 from homing.core.specs import MethodSpec
 from homing.functions import Function, WrongParams, result_text
@@ -349,6 +350,51 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], words: s
     with pytest.raises(ValueError, match="reports") as caught:
         function(coroutine, **options)
     assert words in str(caught.value)
+
+
+def with_params(*names: str) -> Callable[..., object]:
+    made: dict[str, Any] = {}
+    exec(f"def build({', '.join(names)}): ...", made)
+    return cast("Callable[..., object]", made["build"])
+
+
+def told(length: int) -> Callable[..., object]:
+    def build() -> None: ...
+
+    build.__doc__ = "s" * length
+    return build
+
+
+def with_default(length: int) -> Callable[..., object]:
+    def build(text: str = "s" * length) -> None: ...
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("fits", "too_large", "words"),
+    [
+        (
+            with_default(1_048_400),
+            with_default(1_048_577),
+            "JSON Schema of its params has 10.* bytes, at most 1048576 can be told",
+        ),
+        (told(65_536), told(65_537), "first line of its docstring has 65537 characters, at most 65536"),
+        (
+            with_params(*(f"p{number}" for number in range(256))),
+            with_params(*(f"p{n}" for n in range(257))),
+            "257 params .* at most 256",
+        ),
+        (with_params("p" * 256), with_params("p" * 257), "the name of a param has 257 characters, at most 256"),
+    ],
+    ids=["schema", "summary", "params", "names"],
+)
+def test_what_no_broker_would_read_is_refused(fits: Callable[..., object], too_large: Callable[..., object], words: str) -> None:
+    """Else the worker would be there, and nobody would hear of it."""
+    ready = Ready(bytes(16), {"reports": 1}, 1000, (Function(fits, service="reports").offer,))
+    assert codec.decode(codec.encode([ready])) == [ready]
+    with pytest.raises(ValueError, match=f"^reports.build: .*{words}"):
+        Function(too_large, service="reports")
 
 
 def test_a_lambda_needs_a_name() -> None:

@@ -19,7 +19,7 @@ from typing import Final, Protocol, cast, runtime_checkable
 import msgspec
 
 from homing.core.jsonrpc import check_json
-from homing.core.messages import MethodOffer
+from homing.core.messages import LABEL_LENGTH_MAX, POSITIONAL_MAX, SCHEMA_BYTES_MAX, TEXT_LENGTH_MAX, MethodOffer
 from homing.core.scalars import pointer
 from homing.errors import RETRY_BY_EFFECT, Effect, ParamError
 
@@ -97,6 +97,7 @@ class Function:
         self._parameters: dict[str, _Parameter] = {}
         self.positional: tuple[str, ...] = ()
         self.schema = self._read_signature()
+        self._check_lengths()
 
     @property
     def offer(self) -> MethodOffer:
@@ -178,6 +179,22 @@ class Function:
             "additionalProperties": False,
         }
         return {**whole, "$defs": definitions} if definitions else whole
+
+    def _check_lengths(self) -> None:
+        """A broker reads no offer that is larger, and would not hear of any function of this worker."""
+        length = len(msgspec.json.encode(self.schema))
+        if length > SCHEMA_BYTES_MAX:
+            raise ValueError(
+                f"{self.name}: the JSON Schema of its params has {length} bytes, at most {SCHEMA_BYTES_MAX} can be told"
+            )
+        if len(self.summary) > TEXT_LENGTH_MAX:
+            length = len(self.summary)
+            raise ValueError(f"{self.name}: the first line of its docstring has {length} characters, at most {TEXT_LENGTH_MAX}")
+        if len(self.positional) > POSITIONAL_MAX:
+            raise ValueError(f"{self.name}: {len(self.positional)} params can be given by position, at most {POSITIONAL_MAX} may")
+        for name in self.positional:
+            if len(name) > LABEL_LENGTH_MAX:
+                raise ValueError(f"{self.name}: the name of a param has {len(name)} characters, at most {LABEL_LENGTH_MAX}")
 
     def _hints(self) -> dict[str, object]:
         """The annotations, those that are written as text too."""

@@ -19,13 +19,16 @@ from homing.errors import Effect, Outcome, Verdict
 CALL_ID_BYTES = 16
 LIFE_BYTES = 16
 GATEWAY_BYTES = 8  # of a call_id: the head of its gateway's life
+LABEL_LENGTH_MAX, TEXT_LENGTH_MAX = 256, 65_536  # in characters
+SCHEMA_BYTES_MAX = 1_048_576
+POSITIONAL_MAX = 256
 
 CallId: TypeAlias = Annotated[bytes, Meta(min_length=CALL_ID_BYTES, max_length=CALL_ID_BYTES)]
 Life: TypeAlias = Annotated[bytes, Meta(min_length=LIFE_BYTES, max_length=LIFE_BYTES)]
 LifeOrNone: TypeAlias = Annotated[bytes, Meta(max_length=LIFE_BYTES)]  # b"" where it is not known
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-Label: TypeAlias = Annotated[str, Meta(max_length=256)]
-Text: TypeAlias = Annotated[str, Meta(max_length=65_536)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=LABEL_LENGTH_MAX)]
+Label: TypeAlias = Annotated[str, Meta(max_length=LABEL_LENGTH_MAX)]
+Text: TypeAlias = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Milliseconds: TypeAlias = Annotated[int, Meta(ge=0, le=2**31)]  # 24 days
 Credit: TypeAlias = Annotated[int, Meta(ge=0, le=2**31)]
@@ -155,8 +158,8 @@ class MethodOffer(msgspec.Struct, frozen=True, array_like=True):
     effect: Effect = "once"
     timeout_ms: Milliseconds = 0
     summary: Text = ""
-    params: Annotated[bytes, Meta(max_length=1_048_576)] = b""
-    positional: Annotated[tuple[Label, ...], Meta(max_length=256)] = ()
+    params: Annotated[bytes, Meta(max_length=SCHEMA_BYTES_MAX)] = b""
+    positional: Annotated[tuple[Label, ...], Meta(max_length=POSITIONAL_MAX)] = ()
 
 
 MethodOffers: TypeAlias = Annotated[tuple[MethodOffer, ...], Meta(max_length=10_000)]
