@@ -224,7 +224,7 @@ def compile_request(spec: RequestSpec, report: Report, provider: Report) -> Rend
     uses, body_uses = Uses(), Uses()
     method, target = _compile_line(spec, report.at("request"), uses)
     query = _compile_query(spec, report.at("query"), uses)
-    headers = _compile_headers(spec, report.at("headers"), provider.at("headers"), uses)
+    headers = _compile_headers(spec, report.at("headers"), provider, uses)
     body = None if spec.body is None else compile_value(spec.body, REQUEST, spec.schema, report.at("body"), body_uses)
     try:
         encode = compile_encode(spec.encode)
@@ -281,7 +281,7 @@ def _compile_headers(spec: RequestSpec, report: Report, provider: Report, uses: 
     """Compile the provider's headers and the method's, which stand in for those of the same name."""
     own = {name.lower() for name in spec.headers}
     made = [
-        _compile_header(name, value, spec, provider.at(name), uses)
+        _compile_header(name, value, spec, provider.at("headers").at(name), uses)
         for name, value in spec.provider_headers.items()
         if name.lower() not in own
     ]
@@ -290,7 +290,9 @@ def _compile_headers(spec: RequestSpec, report: Report, provider: Report, uses: 
     if spec.key_header:
         taken[spec.key_header.lower()] = "idempotency_key.header"
     if spec.call_id_header:
-        taken[spec.call_id_header.lower()] = "the provider's call_id_header"
+        other = taken.setdefault(spec.call_id_header.lower(), "the provider's call_id_header")
+        if other == "idempotency_key.header":  # the provider would take either for the key
+            provider.at("call_id_header").problem(f"{other} has set {spec.call_id_header} already: a header is set once")
     for name, _ in made:
         other = taken.setdefault(name.lower(), name)
         if other != name:
