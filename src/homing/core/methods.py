@@ -19,17 +19,19 @@ from homing.core import uri
 from homing.core.answers import Answers, Row, compile_response, compile_rows
 from homing.core.bodies import Decoder
 from homing.core.exchange import HttpRequest, HttpResponse
+from homing.core.jsonrpc import encode_value
 from homing.core.mapping import Expression
 from homing.core.rendering import WITHOUT_BODY, Rendering, RequestSpec, check_header_name, compile_request
 from homing.core.schemas import Validator, errors_of, prepare
 from homing.core.specs import CallInfo, IdempotencySpec, MappingError, MethodSpec, Problem, ProviderSpec
-from homing.core.traps import is_closed, properties, undeclared
+from homing.core.traps import did_you_mean, is_closed, properties, undeclared
 from homing.core.values import Report
 from homing.errors import Outcome, ParamError, failure
 
 ATTEMPTS_MAX: Final = 3
 """Of a call that goes to workers of a service."""
 
+_TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")  # of JSON Schema
 _NOT_POSITIONAL = "params are an object here: this method gives no order for an array"
 
 
@@ -224,7 +226,7 @@ def _compile_schema(spec: MethodSpec, report: Report) -> tuple[dict[str, object]
         try:
             validator = _validator(schema, strict=False)
         except jsonschema_rs.ValidationError as error:
-            _blame(report, error).problem(_one_line(error.message))
+            _blame(report, error).problem(_why(error))
             return None, None
         _blame(report, strict).warn(f"{_one_line(strict.message)}: nothing is checked by it")
     except ValueError as error:
@@ -242,6 +244,17 @@ def _blame(report: Report, error: jsonschema_rs.ValidationError) -> Report:
     for step in error.instance_path:
         report = report.at(step)
     return report
+
+
+def _why(error: jsonschema_rs.ValidationError) -> str:
+    """What is wrong with a schema; of the two usual mistakes with types, in words of our own."""
+    found, kept = error.instance, list(error.schema_path)
+    if kept[-2:] == ["type", "anyOf"]:
+        close = did_you_mean(found, _TYPES) if isinstance(found, str) else ""
+        return f"found {_one_line(encode_value(found).decode())}, expected {', '.join(_TYPES)}, or a list of these{close}"
+    if kept == ["type"] and found in _TYPES:
+        return f'found "{found}", expected a schema: write type = "{found}" below it'
+    return _one_line(error.message)
 
 
 def _one_line(text: str) -> str:
