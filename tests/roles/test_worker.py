@@ -1,7 +1,8 @@
 """What the worker's hands make of a provider, seen from the caller's side."""
 
+import socket
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_an_attempt_has_a_bound_of_its_own(tmp_path: Path) -> None:
     with Serving(HOUSE, tmp_path, lambda asked: Answer(never=True)) as homing:
         data = homing.call("acme.once", {}).data
     assert (data["reason"], data["executed"], len(data["attempts"])) == ("provider_timeout", "unknown", 1)
+
+
+def test_the_status_of_an_answer_that_did_not_end_in_time_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        text = HOUSE.replace("{provider}", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with Serving(text, tmp_path) as homing, ThreadPoolExecutor(1) as caller:
+            reply = caller.submit(homing.call, "acme.once", {})
+            line, _ = server.accept()
+            with line:
+                line.recv(65536)
+                line.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n{")
+                data = reply.result(10).data
+    assert (data["reason"], data["executed"], data["status"]) == ("provider_timeout", "unknown", 201)
+    assert data["attempts"][0]["status"] == 201
 
 
 def test_both_ids_cross_over(tmp_path: Path) -> None:

@@ -202,14 +202,16 @@ class _Asking:
         return outcome
 
     def _read_failure(self, failed: ExchangeFailed) -> Outcome:
-        reason, message = failed.reason, failed.message
-        if reason == "timed_out":
-            late = self._start.late
-            if late == "provider_timeout" and failed.executed == "no":
-                return failure("provider_unreachable", message)
-            if late == "provider_timeout":
-                return failure(late, f"Provider {self._start.provider!r} took longer than its timeout.attempt.")
-            return failure(late, "The deadline passed while the provider was being asked.", executed=failed.executed)
+        reason: str = failed.reason
+        message = failed.message
+        if failed.reason == "timed_out":
+            reason = self._start.late
+            if reason != "provider_timeout":
+                message = "The deadline passed while the provider was being asked."
+            elif failed.executed == "no":
+                reason = "provider_unreachable"
+            else:
+                message = f"Provider {self._start.provider!r} took longer than its timeout.attempt."
         outcome = failure(reason, message, executed=failed.executed)
         outcome.status = failed.status
         return outcome
