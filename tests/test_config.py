@@ -270,7 +270,11 @@ def test_an_override_that_is_no_address_is_told(tmp_path: Path, listen: str | No
         # values
         ('[gateway]\ndeadline = { default = "60x" }', 'gateway.deadline.default: found "60x", expected a duration such as "60s": "x" is no unit'),
         ('[gateway]\ndeadline = "60s"', 'gateway.deadline: found "60s", expected a table; its keys are default, max'),
-        ('[gateway]\ndeadline = { max = "50ms" }', 'gateway.deadline.max: found "50ms", expected a duration such as "60s" from 100ms up'),
+        ('[gateway]\ndeadline = { max = "50ms" }', 'gateway.deadline.max: found "50ms", expected a duration such as "60s" from 100ms to 576h'),
+        # what no message between processes can hold
+        ('[gateway]\ndeadline = { max = "25d" }', 'gateway.deadline.max: found "25d", expected a duration such as "60s" from 100ms to 576h'),
+        ("[worker]\ncredit = 2147483649", "worker.credit: found 2147483649, expected a whole number from 1 to 2147483648"),
+        ('[methods."a.b"]\nservice = " a"', 'methods."a.b".service: found " a", expected a name, or "" for none: it begins or ends with a space'),
         ("[gateway]\nbody_max = 0", 'gateway.body_max: found 0, expected a size such as "1MiB" from 1B up'),
         ("[gateway]\ndrain = { delay = 5 }", 'gateway.drain.delay: found 5, expected a duration such as "60s": the unit is missing; did you mean "5s"?'),
         ('[gateway]\nbody_max = "1mib"', 'gateway.body_max: found "1mib", expected a size such as "1MiB": write "1MiB"'),
@@ -305,6 +309,21 @@ def test_an_override_that_is_no_address_is_told(tmp_path: Path, listen: str | No
 def test_a_mistake_is_told_with_its_file_and_path(tmp_path: Path, text: str, says: str) -> None:
     found = told(tmp_path, text)
     assert any(problem.startswith(f"homing.toml: {says}") for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f'[methods."a.b"]\nservice = "{"x" * 201}"', "expected a name, or \"\" for none: it is longer than 200 bytes"),
+        (f'[methods."{"x" * 201}"]\nservice = "a"', "such as \"acme.charge\": it is longer than 200 bytes"),
+        (f'[providers."{"x" * 201}"]', "expected a name: it is longer than 200 bytes"),
+        (f'[methods."a.b"]\nsummary = "{"x" * 65537}"', "expected a line for people: it has 65537 characters, at most 65536 can be told to other processes"),
+        (f'[peers.a]\nprincipal = "{"x" * 201}"', "expected a name, or \"\" for none: it is longer than 200 bytes"),
+    ],
+)  # fmt: skip
+def test_what_is_longer_than_processes_can_tell_each_other_is_a_mistake(tmp_path: Path, text: str, says: str) -> None:
+    """Else the broker would not read what names it, and calls would wait until their deadline."""
+    assert any(problem.endswith(says) for problem in told(tmp_path, text)), told(tmp_path, text)
     with pytest.raises(ConfigError):
         config.load(tmp_path / "homing.toml", environ={})
 
@@ -314,6 +333,19 @@ def test_an_unquoted_name_is_told_once_and_nothing_else_of_it(tmp_path: Path) ->
     found = told(tmp_path, text)
     assert sum("dots without quotes" in problem for problem in found) == 2
     assert not any("xx" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("[methods.acme.find.params]", '[methods."acme.find".params]'),
+        ("[[methods.acme.find.answers]]", '[[methods."acme.find".answers]]'),
+        ("[methods.acme.other.params]", '[methods."acme.other"]'),
+    ],
+)
+def test_a_part_of_a_method_without_quotes_is_told_as_that_part(tmp_path: Path, header: str, says: str) -> None:
+    (only,) = [one for one in told(tmp_path, f"{PROVIDER}{METHOD}{PARAMS}{header}\nwhen = 'x'\nis = 'ok'") if "dots" in one]
+    assert only.endswith(f"dots without quotes make tables within tables; write {says}")
 
 
 def test_all_mistakes_are_told_in_one_run_in_the_order_of_the_files(tmp_path: Path) -> None:

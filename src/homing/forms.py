@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from homing import curve
+from homing.core.messages import TEXT_LENGTH_MAX
 from homing.references import Secret, why_unreadable
 from homing.units import format_duration, format_size, parse_duration, parse_size
 
@@ -316,6 +317,17 @@ def _name(raw: object, folder: Path) -> str:
     return text
 
 
+def _name_or_off(raw: object, folder: Path) -> str:
+    return "" if raw == "" else _name(raw, folder)
+
+
+def _summary(raw: object, folder: Path) -> str:
+    text = _text(raw)
+    if len(text) > TEXT_LENGTH_MAX:
+        raise ValueError(f"it has {len(text)} characters, at most {TEXT_LENGTH_MAX} can be told to other processes")
+    return text
+
+
 def _method_name(raw: object, folder: Path) -> str:
     text = _name(raw, folder)
     if "*" in text:
@@ -406,6 +418,8 @@ PROXY = Form("proxy URL", 'a URL such as "http://proxy.example:3128", or "" for 
 HEADER_NAME = Form("header name", 'a header\'s name such as "Idempotency-Key"', _header_name, stand_in="elsewhere")
 HEADER_NAME_OR_OFF = Form("header name", 'a header\'s name such as "Request-Id", or "" for none', _header_name_or_off)
 NAME = Form("name", "a name", _name, stand_in="elsewhere")
+NAME_OR_OFF = Form("name", 'a name, or "" for none', _name_or_off)
+SUMMARY = Form("string", "a line for people", _summary)
 METHOD_NAME = Form("method name", 'a method\'s name such as "acme.charge"', _method_name)
 ENCODE = Form("encoding", '"json", "form", "text", "none" or "python:module:function"', _code(("json", "form", "text", "none")))
 DECODE = Form("decoding", '"json", "text", "base64" or "python:module:function"', _code(("json", "text", "base64")))

@@ -25,6 +25,8 @@ Endpoint: TypeAlias = Annotated[str, forms.ENDPOINT]
 SecretText: TypeAlias = Annotated[Secret, forms.SECRET]
 
 DEADLINE_MIN_S = 0.1
+DEADLINE_MAX_S = 24 * 86400.0  # what is left of one is a number of milliseconds on its way, up to 2^31
+CREDIT_MAX = 2**31  # likewise
 
 Section = TypeVar("Section", bound=Struct)
 
@@ -40,7 +42,9 @@ class DeadlineRange(_Section, frozen=True):
     default: Annotated[
         Duration, Meta(ge=DEADLINE_MIN_S, description="For methods that name none and callers who ask for none.")
     ] = 100.0
-    max: Annotated[Duration, Meta(ge=DEADLINE_MIN_S, description="Callers who ask for more are given this.")] = 300.0
+    max: Annotated[
+        Duration, Meta(ge=DEADLINE_MIN_S, le=DEADLINE_MAX_S, description="Callers who ask for more are given this.")
+    ] = 300.0
 
     def __post_init__(self) -> None:
         if self.default > self.max:
@@ -193,7 +197,9 @@ class Worker(_Section, frozen=True):
         tuple[Annotated[str, forms.NAME], ...],
         Meta(description="What it serves; when left out, every service that a method with a provider has."),
     ] = ()
-    credit: Annotated[int, Meta(ge=1, description="The most calls of one service at once, over all brokers.")] = 100
+    credit: Annotated[int, Meta(ge=1, le=CREDIT_MAX, description="The most calls of one service at once, over all brokers.")] = (
+        100
+    )
     outcomes_held_bytes_max: Annotated[
         Size, Meta(ge=1, description="The most bytes of outcomes held until their gateways have seen them.")
     ] = 256 * 1024**2
@@ -224,6 +230,7 @@ class Peer(_Section, frozen=True):
     call: Annotated[tuple[ServicePattern, ...], Meta(description="Services it may call, likewise.")] = ()
     principal: Annotated[
         str,
+        forms.NAME_OR_OFF,
         Meta(
             description='In whose name alone it may call; `""` is anybody\'s, as a gateway does that knows its callers by itself.'
         ),
@@ -306,8 +313,10 @@ class _MethodKeys(_Section, frozen=True):
     provider: Annotated[
         str | None, Meta(description="Whom it asks. A method without one goes to the workers of its `service`.")
     ] = None
-    service: Annotated[str | None, Meta(description="What it is routed by; when left out, the provider's name.")] = None
-    summary: Annotated[str, Meta(description="One line for people.")] = ""
+    service: Annotated[
+        str | None, forms.NAME_OR_OFF, Meta(description="What it is routed by; when left out, the provider's name.")
+    ] = None
+    summary: Annotated[str, forms.SUMMARY, Meta(description="One line for people.")] = ""
     deadline: Annotated[
         Duration | None,
         Meta(ge=DEADLINE_MIN_S, description="For callers who ask for none; when left out, `gateway.deadline.default`."),
