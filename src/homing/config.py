@@ -261,11 +261,21 @@ class _Reader:
             if (key in known and not _is_whole(inner)) or (key not in known and difflib.get_close_matches(key, known, 1, 0.8)):
                 continue
             for deeper in _tables_with(known, inner, (*path, key)):
-                name = ".".join(str(part) for part in deeper[1:])
-                message = f"dots without quotes make tables within tables; write [{show_path((path[0], name))}]"
-                self.decoder.report(deeper, message)
+                header = self._quoted(deeper, inner)
+                self.decoder.report(deeper, f"dots without quotes make tables within tables; write {header}")
                 found.add(key)
         return found
+
+    def _quoted(self, path: KeyPath, table: object) -> str:
+        """The header as it was meant. Where the method itself has its quotes, only a part of it lacks them."""
+        for key in path[3:]:
+            table = table[key]  # type: ignore[index]
+        section, name = str(path[0]), ".".join(str(part) for part in path[1:])
+        if name in self.named[section] and isinstance(table, dict) and len(table) == 1:
+            ((part, below),) = table.items()
+            header = f"[{show_path((section, name, part))}]"
+            return f"[{header}]" if isinstance(below, list) else header
+        return f"[{show_path((section, name))}]"
 
     # --- defaults ---------------------------------------------------------------------------------------------------------
 

@@ -221,6 +221,8 @@ def _plain_sentence(what: str, line: str, column: int) -> str:
         return 'these are typographic quotes; TOML wants straight ones: "…"'
     if what.startswith("Expected '='"):
         return _no_equals(before, after)
+    if what == "Invalid statement":
+        return _no_statement(after)
     if what.startswith(("Expected newline", "Invalid value", "Unclosed inline table", "Unclosed array")):
         return _no_value(what, before, after)
     if what.startswith("Invalid initial character for a key part"):
@@ -248,6 +250,14 @@ def _no_equals(before: str, after: str) -> str:
         if " = " in f"{after} " or "=" in after:
             return f'a key with a space in it needs quotes: "{name}"'
     return "a = and a value were expected here: key = value"
+
+
+def _no_statement(after: str) -> str:
+    if after.startswith("//"):
+        return "a comment begins with #"
+    if after.startswith("{"):
+        return "this looks like JSON, and TOML was expected: a [table], and in it key = value"
+    return "a [table] or a key = value was expected here"
 
 
 def _no_value(what: str, before: str, after: str) -> str:
