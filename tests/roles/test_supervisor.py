@@ -72,6 +72,11 @@ class Stage:
         assert place.child is not None
         return place.child
 
+    def ready(self, role: str) -> Child | None:
+        """Who has the first place of a role, if it is ready."""
+        child = self.supervisor.places[[place.role for place in self.supervisor.places].index(role)].child
+        return child if child is not None and child.ready else None
+
     def files(self) -> set[str]:
         return {path.name for path in self.folder.iterdir()}
 
@@ -313,3 +318,16 @@ async def test_children_from_before_are_taken_over(folder: Path) -> None:
         await until(lambda: len(stage.events("left")) == 3)  # one that was leaving, and two whose places there are not
         assert len(stage.pids()) == 3
         assert stage.child("broker").known.serial == 5
+
+
+@on_both_loops
+async def test_one_that_took_a_place_later_is_counted_too(folder: Path) -> None:
+    async with on_stage(folder, book={"gateway": {"figures": CALLS}}) as stage:
+        first = stage.child("gateway")
+        first.send(signal.SIGKILL)
+        await until(lambda: stage.ready("gateway") not in (None, first))
+        stopped = stage.child("gateway")
+        stopped.send(signal.SIGSTOP)
+        figures = await stage.supervisor.figures()
+        stopped.send(signal.SIGCONT)
+        assert 'homing_processes_silent_total{role="gateway"} 1.0' in figures

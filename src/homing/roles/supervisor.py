@@ -6,7 +6,7 @@ It knows nothing of calls. What it runs it is given as commands, so that it can 
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Supervisor:
         self._farewell = farewell or {}
         self._loop = asyncio.get_running_loop()
         self._serial = 0
-        self._seeing_off: set[asyncio.Future[None]] = set()
+        self._going: set[asyncio.Future[object]] = set()
         self._silent: dict[str, float] = dict.fromkeys(LEAVING, 0.0)
         self._restarts: dict[Place, asyncio.TimerHandle] = {}
         self._hurry = asyncio.Event()
@@ -100,9 +100,7 @@ class Supervisor:
         self._serial = max(self._serial, known.serial)
         self.children[known.serial] = (place, child)
         if leaving:
-            seeing_off = asyncio.ensure_future(self._see_off(child, signal.SIGTERM))
-            self._seeing_off.add(seeing_off)
-            seeing_off.add_done_callback(self._seeing_off.discard)
+            self._aside(self._see_off(child, signal.SIGTERM))
         else:
             place.child = child
 
@@ -111,6 +109,13 @@ class Supervisor:
         self._restarts.pop(place, None)
         if place.child is None and not place.closed:
             place.child = self._spawn(place)
+            if place.child is not None and self._begun:
+                self._aside(self._comes_up(place.child))  # from then on it is silent if it does not answer, and not starting
+
+    def _aside(self, awaitable: Coroutine[object, object, object]) -> None:
+        going = asyncio.ensure_future(awaitable)
+        self._going.add(going)
+        going.add_done_callback(self._going.discard)
 
     def _spawn(self, place: Place) -> Child | None:
         serial = self._serial = self._serial + 1
