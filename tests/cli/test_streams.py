@@ -1,5 +1,6 @@
 """Commands whose stdin, stdout or stderr lead nowhere."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,15 +9,15 @@ import pytest
 
 from homing.cli.init import STARTER
 from tests.cli.test_call import echo
-from tests.scripted_gateway import ScriptedGateway, each
+from tests.scripted_gateway import ScriptedGateway, each, result
 
 HOMING = f"{sys.executable} -m homing"
 
 
-def run(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+def run(command: str, folder: Path, *fds: int) -> "subprocess.CompletedProcess[str]":
     (folder / "homing.toml").write_text(STARTER)
     words = ["bash", "-c", command.replace("homing ", f"{HOMING} ", 1)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder, timeout=50)
+    return subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder, timeout=50, pass_fds=fds)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +44,22 @@ def test_no_socket_takes_the_number_of_one_that_is_closed(tmp_path: Path) -> Non
     assert int(ran.stderr) > 2
 
 
-@pytest.mark.parametrize("command", ["methods", "check", "check --json", "keys new shop"])
+@pytest.mark.parametrize("command", ["methods", "check", "check --json", "keys new shop", "--help", "methods --help"])
 def test_a_full_disk_is_told_in_a_line(command: str, tmp_path: Path) -> None:
     ran = run(f"homing {command} > /dev/full", tmp_path)
     assert (ran.returncode, ran.stderr) == (1, "Not all could be written: no space left on device.\n")
+
+
+def test_a_result_that_cannot_be_written_is_no_call_that_failed(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with ScriptedGateway(each(result)) as gateway:
+        call = f"homing call m '[1]' --url {gateway.url}"
+        full, gone = run(f"{call} > /dev/full", tmp_path), run(f"{call} >&{writer}", tmp_path, writer)
+    os.close(writer)
+    carried_out = "The call was carried out, and its result cannot be written"
+    assert (full.returncode, full.stderr) == (1, f"{carried_out}: no space left on device.\n")
+    assert (gone.returncode, gone.stderr) == (1, f"{carried_out}: broken pipe.\n")
 
 
 def test_on_a_full_disk_no_further_call_is_made(tmp_path: Path) -> None:

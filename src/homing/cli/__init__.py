@@ -1,6 +1,5 @@
 """The command line; one file a command group. A group's module is imported when its command is used, so that `--help` is quick."""
 
-import errno
 import os
 import sys
 from importlib import import_module
@@ -9,25 +8,23 @@ from importlib.util import find_spec
 import click
 
 from homing.cli.commands import COMMANDS, Listed
-from homing.cli.streams import leave_stdout, open_streams
-
-EXIT_UNWRITTEN = 1
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from homing.cli.streams import full_disk_told, open_streams
 
 
 class LateGroup(click.Group):
     """A group that knows its commands by name and one line each, and imports the module of the one that is used."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: object
+    ) -> click.Context:
+        """Read the options of `homing` itself; its help and version are printed on the way."""
+        with full_disk_told():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that was asked for. That its words do not fit onto a disk is no fault of its."""
-        try:
+        """Run the command that was asked for."""
+        with full_disk_told():
             return super().invoke(ctx)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            leave_stdout()
-            click.echo(f"Not all could be written: {os.strerror(error.errno).lower()}.", err=True)
-            raise SystemExit(EXIT_UNWRITTEN) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands whose modules are there, in the order in which they are of use to somebody new."""

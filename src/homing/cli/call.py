@@ -9,6 +9,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from homing.cli.streams import leave_stdout
 from homing.client import URL, Client
 from homing.errors import CallError
 from homing.units import format_duration, parse_duration
@@ -147,7 +148,14 @@ def command(
     except KeyboardInterrupt:
         click.echo("\nInterrupted. If the request had left, the provider may carry it out: look before you repeat it.", err=True)
         raise SystemExit(EXIT_FAILED) from None
-    show(bytes(result), as_json=as_json)
+    try:
+        show(bytes(result), as_json=as_json)
+    except OSError as error:
+        leave_stdout()
+        click.echo(
+            f"The call was carried out, and its result cannot be written: {(error.strerror or str(error)).lower()}.", err=True
+        )
+        raise SystemExit(EXIT_FAILED) from None
 
 
 def read_params(params: str | None) -> msgspec.Raw | None:

@@ -1,7 +1,15 @@
 """stdin, stdout and stderr where there is nothing behind them: closed by whoever started us, gone meanwhile, or on a full disk."""
 
+import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+EXIT_UNWRITTEN = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_streams() -> None:
@@ -16,3 +24,16 @@ def leave_stdout() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """That its words do not fit onto a disk is no fault of a command's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        leave_stdout()
+        click.echo(f"Not all could be written: {os.strerror(error.errno).lower()}.", err=True)
+        raise SystemExit(EXIT_UNWRITTEN) from None
