@@ -44,6 +44,17 @@ def test_no_socket_takes_the_number_of_one_that_is_closed(tmp_path: Path) -> Non
     assert int(ran.stderr) > 2
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "ä€"), ("utf-8", "ä€"), ("latin-1", "ä\\u20ac")])
+def test_what_a_terminal_has_no_character_for_is_written_in_others(encoding: str, shown: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text('[gateway]\n"ä€" = 1\n')
+    environ = {**os.environ, "PYTHONIOENCODING": encoding}
+    words = [sys.executable, "-m", "homing", "check", "--config", "odd.toml"]
+    ran = subprocess.run(words, capture_output=True, check=False, cwd=tmp_path, env=environ)
+    assert ran.returncode == 2, ran.stderr
+    told = ran.stdout.decode("latin-1" if encoding == "latin-1" else "utf-8")
+    assert told.startswith(f'odd.toml: gateway."{shown}": this key is unknown')
+
+
 @pytest.mark.parametrize("command", ["methods", "check", "check --json", "keys new shop", "--help", "methods --help"])
 def test_a_full_disk_is_told_in_a_line(command: str, tmp_path: Path) -> None:
     ran = run(f"homing {command} > /dev/full", tmp_path)

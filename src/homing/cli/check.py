@@ -1,7 +1,5 @@
 """`homing check`: every mistake in the configuration in one run, and what is legal but unwise."""
 
-import sys
-
 import click
 import msgspec
 
@@ -28,7 +26,7 @@ def command(config_path: str, as_json: bool) -> None:
         found = {"config": config_path, "ok": reading.config is not None, "problems": reading.problems}
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
-        print_problems(reading.problems, sys.stdout)
+        print_problems(reading.problems)
         click.echo(_summary(reading, config_path))
     if reading.config is None:
         raise SystemExit(EXIT_CONFIGURATION)

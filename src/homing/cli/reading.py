@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -40,15 +40,16 @@ def read_or_exit(path: str, *, listen: str | None = None, role: Role | None = No
     """
     reading = config.read(path, listen=listen, role=role)
     if reading.config is None:
-        print_problems((problem for problem in reading.problems if not problem.warning), sys.stderr)
+        print_problems((problem for problem in reading.problems if not problem.warning), err=True)
         raise SystemExit(EXIT_CONFIGURATION)
     return reading.config, reading
 
 
-def print_problems(problems: Iterable[Problem], file: IO[str]) -> None:
+def print_problems(problems: Iterable[Problem], *, err: bool = False) -> None:
     """One paragraph each, in colour on a terminal."""
+    coloured = (sys.stderr if err else sys.stdout).isatty() and None
     for problem in problems:
-        click.echo(styled(problem) + "\n", file=file, color=file.isatty() and None)
+        click.echo(styled(problem) + "\n", err=err, color=coloured)
 
 
 def styled(problem: Problem) -> str:

@@ -1,6 +1,7 @@
 """stdin, stdout and stderr where there is nothing behind them: closed by whoever started us, gone meanwhile, or on a full disk."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ def open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115  # it stays open
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does where a terminal has not all characters
 
 
 def leave_stdout() -> None:
