@@ -96,6 +96,16 @@ def test_a_redirect_stays_one(effect: Effect, status: int) -> None:
     assert after(held(effect), ended("provider_failed", status=status)) is None
 
 
+@pytest.mark.parametrize("effect", ["once", "keyed", "safe"])
+def test_a_redirect_that_a_row_of_ones_own_calls_throttled_is_throttled(effect: Effect) -> None:
+    assert after(held(effect), ended("provider_throttled", status=307)) == HALF * 1.0
+
+
+@pytest.mark.parametrize("reason", ["connection_lost", "provider_timeout"])
+def test_a_redirect_that_broke_off_is_none_yet(reason: str) -> None:
+    assert after(held("safe"), ended(reason, status=302)) is not None
+
+
 @pytest.mark.parametrize("status", [299, 400, 503])
 def test_other_failures_are_no_redirects(status: int) -> None:
     assert after(held("safe"), ended("provider_failed", status=status)) is not None

@@ -42,7 +42,9 @@ def pause_s(held: Held, outcome: Outcome, mean_s: float, random: Callable[[], fl
             return None
         held.refreshed = True
         return 0.0
-    if outcome.reason not in MENDABLE or (outcome.status is not None and 300 <= outcome.status < 400):
+    if outcome.reason not in MENDABLE:
+        return None
+    if outcome.reason == "provider_failed" and outcome.status is not None and 300 <= outcome.status < 400:
         return None  # a redirect stays one
     retry_after_s = outcome.retry_after_ms / 1000 if outcome.retry_after_ms is not None else 0.0
     wait_s = backoff_s(len(held.attempts) - 1, random(), outcome.reason == "provider_throttled", retry_after_s)
