@@ -445,6 +445,11 @@ def test_values_of_references_stay_out_of_what_is_told(tmp_path: Path) -> None:
     assert "hunter2" not in str(problems)
 
 
+@pytest.mark.parametrize("body", ["[" * 190 + "]" * 190, "{ a = " * 190 + "1" + " }" * 190])
+def test_what_is_nested_as_deep_as_may_be_is_read_or_told(tmp_path: Path, body: str) -> None:
+    assert told(tmp_path, f"{PROVIDER}{METHOD.replace('GET', 'POST')}body = {body}\n{PARAMS}") is not None
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such file; `homing init` writes one"):
         config.load(tmp_path / "homing.toml")

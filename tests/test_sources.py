@@ -79,6 +79,8 @@ def test_every_truncation_of_a_file_is_read_or_refused_in_one_sentence(tmp_path:
     [
         (b'a = "x"\nb = "\xff"\n', "line 2: this is not UTF-8 text"),
         (b"a = " + b"[" * 5000, "nested too deeply"),
+        (b"a = " + b"[" * 200 + b"]" * 200, "nested too deeply: more than 200 tables and lists"),
+        (b"a" + b".a" * 200 + b" = 1", "nested too deeply"),
         (b"#" * (16 * 1024 * 1024 + 1), "over 16 MiB"),
     ],
 )

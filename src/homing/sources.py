@@ -4,7 +4,7 @@ import glob
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ import msgspec
 from homing.references import why_unreadable
 
 SOURCE_BYTES_MAX = 16 * 1024 * 1024
+NESTING_MAX = 200
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -184,11 +185,30 @@ _TWICE = re.compile(r"Cannot declare \((?P<keys>.*?),?\) twice", re.DOTALL)
 
 def _parse(text: str, name: str) -> dict[str, object]:
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SyntaxProblem(_syntax_problem(str(error), text, name)) from None
     except RecursionError:
-        raise SyntaxProblem(Problem(name, "", "it is nested too deeply")) from None
+        table = None
+    if table is None or _is_deep(table):
+        raise SyntaxProblem(
+            Problem(name, "", f"it is nested too deeply: more than {NESTING_MAX} tables and lists in one another")
+        )
+    return table
+
+
+def _is_deep(table: dict[str, object]) -> bool:
+    level: list[object] = [table]
+    for _ in range(NESTING_MAX):
+        level = [inner for one in level for inner in _inner(one)]
+        if not level:
+            return False
+    return True
+
+
+def _inner(value: object) -> Iterable[object]:
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [one for one in within if isinstance(one, dict | list)]
 
 
 def _syntax_problem(said: str, text: str, name: str) -> Problem:
