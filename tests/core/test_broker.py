@@ -1324,6 +1324,25 @@ def test_params_that_no_worker_reads_are_refused() -> None:
     play.gets(G, request(A)).says(refusal(A, reason="too_large", limit="broker.frame_bytes_max"))
 
 
+def test_what_waited_for_a_worker_that_cannot_read_it_is_refused_when_it_comes() -> None:
+    play = broker()
+    play.gets(G, request(A), request(B, body=b"{}")).says_nothing()
+    play.gets(W1, small(ONE, 11)).says(
+        refusal(A, reason="too_large", limit="broker.frame_bytes_max"), Send(W1, request(B, body=b"{}"))
+    )
+
+
+def test_what_waits_for_a_worker_that_reads_it_is_in_nobodys_way() -> None:
+    play = broker()
+    play.gets(W2, small(TWO, 12)).says_nothing()
+    play.gets(G, request(A)).says(Send(W2, request(A)))
+    play.gets(G, request(B), request(C, body=b"{}"), request(D)).says_nothing()
+    play.gets(W1, small(ONE, 11)).says(Send(W1, request(C, body=b"{}")))
+    play.gets(W1, Final(C, ONE, 1, OK)).says(Send(G, Final(C, ONE, 1, OK)))
+    play.gets(W2, Final(A, TWO, 1, OK)).says(Send(G, Final(A, TWO, 1, OK)), Send(W2, request(B)))
+    play.gets(W2, Final(B, TWO, 1, OK)).says(Send(G, Final(B, TWO, 1, OK)), Send(W2, request(D)))
+
+
 def test_an_outcome_larger_than_its_gateway_reads_is_told_as_such() -> None:
     play = broker(heartbeat_s=30.0)
     play.gets(G, Hello(GATEWAY, frame_bytes_max=100)).whatever()

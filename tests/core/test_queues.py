@@ -149,3 +149,36 @@ def test_slots_are_what_all_workers_offer() -> None:
         worker.services = {"acme": credit}
         service.workers[life] = worker
     assert service.slots() == 5
+
+
+def worker(life: bytes, credit: int, frame_bytes_max: int) -> Offering:
+    made = Offering(life, W1)
+    made.services = {"acme": credit}
+    made.frame_bytes_max = frame_bytes_max
+    return made
+
+
+def test_who_has_the_turn_goes_with_its_worker() -> None:
+    service = Service("acme", 0.0)
+    service.workers = {ONE: worker(ONE, 1, 2), TWO: worker(TWO, 0, 100)}
+    large, small, third = copy(A, body=b"123"), copy(B, body=b"12"), copy(C, body=b"123")
+    for one in (large, small, third):
+        service.push(one)
+    assert service.next_turn() == (small, service.workers[ONE])
+    assert service.next_turn() is None
+    assert service.length == 2
+    assert large.refused_by == third.refused_by == {ONE}
+    service.workers[TWO].services = {"acme": 1}
+    assert [service.next_turn(), service.next_turn()] == [(large, service.workers[TWO]), (third, service.workers[TWO])]
+    assert service.next_turn() is None
+    assert not service.lines
+
+
+def test_what_nobody_reads_goes_with_no_worker() -> None:
+    service = Service("acme", 0.0)
+    large = copy(A, body=b"123")
+    service.push(large)
+    assert service.next_turn() is None, "nobody is there"
+    service.workers = {ONE: worker(ONE, 1, 2), TWO: worker(TWO, 0, 2)}
+    assert service.next_turn() == (large, None)
+    assert service.blind_to(large) == {ONE, TWO}

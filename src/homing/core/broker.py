@@ -33,7 +33,7 @@ from homing.core.messages import (
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Offering, Service, weight
 from homing.core.reach import workers_of
-from homing.core.refusals import BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal
+from homing.core.refusals import BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal, unreadable
 from homing.core.roster import Roster
 from homing.core.services import Services
 
@@ -421,20 +421,15 @@ class Broker:
     def _dispatch(self, service: Service, now: float) -> list[Action]:
         """Give out what can be given, a call of each principal in turn."""
         actions: list[Action] = []
-        given = service.has_credit()
-        while given and service.length:
-            given = False
-            for copy in service.turns():
-                worker = service.idle_worker(copy)
-                if worker is not None:
-                    service.pop(copy)
-                    self._expiry.pop(copy.request.call_id, None)
-                    if copy.deadline > now:
-                        actions.append(self._give(copy, worker, now))
-                    else:
-                        self._forget(copy)
-                    given = True
-                    break
+        while service.length and (turn := service.next_turn()) is not None:
+            copy, worker = turn
+            self._expiry.pop(copy.request.call_id, None)
+            if worker is not None and copy.deadline > now:
+                actions.append(self._give(copy, worker, now))
+                continue
+            self._forget(copy)
+            if worker is None:
+                actions += self._to_gateway(unreadable(copy.request.call_id, service))
         return actions
 
     def _dispatch_to(self, life: Life, now: float) -> list[Action]:

@@ -106,6 +106,29 @@ class Service:
         for line in self.lines.values():
             yield next(iter(line.values()))
 
+    def next_turn(self) -> tuple[Copy, Offering | None] | None:
+        """Take out the call whose turn it is, and the worker for it. No worker: none of them reads so large a frame."""
+        while self.has_credit():
+            for copy in self.turns():
+                worker = self.idle_worker(copy)
+                blind = self.blind_to(copy) if worker is None else NOBODY
+                if worker is None and blind <= copy.refused_by and len(blind) < len(self.workers):
+                    continue  # it waits for one that reads it
+                self.pop(copy)
+                if worker is not None or len(blind) == len(self.workers):
+                    return copy, worker
+                copy.refused_by |= blind  # it is not in the way of those that fit
+                self.push(copy)
+                break
+            else:
+                return None
+        return None
+
+    def blind_to(self, copy: Copy) -> frozenset[Life]:
+        """Those of its workers that do not read so large a frame."""
+        size = len(copy.request.body)
+        return frozenset(life for life, worker in self.workers.items() if worker.frame_bytes_max < size)
+
     def pop(self, copy: Copy) -> None:
         """Serve the head of a line."""
         name = copy.line

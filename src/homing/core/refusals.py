@@ -29,9 +29,8 @@ def refusal(service: Service, copy: Copy, limits: BrokerLimits, held_bytes: int,
         return Reject(call_id, "refused", "overloaded", message, SOON_MS, "broker.held_bytes_max")
     if service.nobody_since is not None and now >= service.nobody_since + limits.no_worker_after_s:
         return no_worker(call_id, service, limits)
-    if service.workers and all(worker.frame_bytes_max < len(copy.request.body) for worker in service.workers.values()):
-        message = f"No worker of service {service.name!r} reads a frame as large as the params."
-        return Reject(call_id, "refused", "too_large", message, None, "broker.frame_bytes_max")
+    if service.workers and len(service.blind_to(copy)) == len(service.workers):
+        return unreadable(call_id, service)
     slots = service.slots()
     wait_s = service.mean_s * service.length / slots if slots else 0.0
     soon_ms = max(SOON_MS, int(wait_s * 1000))
@@ -48,6 +47,12 @@ def queue_full(call_id: bytes, service: Service, soon_ms: int = SOON_MS) -> Reje
     """One more would be too many."""
     message = f"The queue of service {service.name!r} is full."
     return Reject(call_id, "refused", "overloaded", message, soon_ms, "broker.queue_length_max")
+
+
+def unreadable(call_id: bytes, service: Service) -> Reject:
+    """Whoever is there could not be told of it."""
+    message = f"No worker of service {service.name!r} reads a frame as large as the params."
+    return Reject(call_id, "refused", "too_large", message, None, "broker.frame_bytes_max")
 
 
 def no_worker(call_id: bytes, service: Service, limits: BrokerLimits) -> Reject:
