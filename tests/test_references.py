@@ -89,5 +89,16 @@ def test_what_a_reference_led_to_is_masked_however_it_was_encoded() -> None:
     assert mask(text, {value, "eu", ""}) == 'raw *** json "***" "***" url *** *** eu'
 
 
+def test_a_body_of_json_that_is_told_in_json_is_masked_too() -> None:
+    value = "it's \"50\n\\é"
+    for ascii_only in (True, False):
+        body = json.dumps({"key": value}, ensure_ascii=ascii_only)
+        assert mask(json.dumps({"body": body}, ensure_ascii=ascii_only), {value}) == json.dumps({"body": '{"key": "***"}'})
+
+
+def test_what_was_taken_for_an_expression_is_masked_without_its_sign() -> None:
+    assert mask("s3cret!! is no JMESPath", {"=s3cret!!"}) == "*** is no JMESPath"
+
+
 def test_the_longest_value_is_masked_first() -> None:
     assert mask("abcdef abcd", ["abcd", "abcdef"]) == "*** ***"

@@ -64,19 +64,17 @@ def plain(value: object) -> object:
 
 
 def mask(text: str, values: Iterable[str]) -> str:
-    """`text` without what references led to, as it is or as it stands in JSON, in a URL or in a form. Very short values are left."""
+    """`text` without what references led to, as it is or as it stands in JSON, in a URL or in a form. Very short values are left.
+
+    A value that begins with = may have been taken for an expression, and told without its =.
+    """
     forms: set[str] = set()
-    for value in values:
+    for value in {told for given in values for told in (given, given.removeprefix("="))}:
         if len(value) >= MASKED_LENGTH_MIN:
-            escaped = json.dumps(value)[1:-1]
-            forms |= {
-                value,
-                escaped,
-                json.dumps(value, ensure_ascii=False)[1:-1],
-                quote(value, safe=""),
-                quote_plus(value),
-                quote(value),
-            }
+            forms |= {value, quote(value, safe=""), quote_plus(value), quote(value)}
+            for ascii_only in (True, False):
+                escaped = json.dumps(value, ensure_ascii=ascii_only)[1:-1]
+                forms |= {escaped, json.dumps(escaped, ensure_ascii=ascii_only)[1:-1]}  # a body of JSON, told in JSON
     for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, MASK)
     return text
