@@ -91,6 +91,14 @@ async def in_thread(mark: str) -> None:
     "Neither can a thread."
     Path(mark).write_text("begun")
     await asyncio.to_thread(time.sleep, 50)
+
+
+@worker.method(effect="safe")
+async def leave() -> None:
+    "As a library may that is meant for commands."
+    async def main():
+        sys.exit(3)
+    await asyncio.gather(main(), asyncio.sleep(1))
 """
 
 
@@ -216,6 +224,20 @@ def test_a_worker_that_is_sent_away_ends_what_it_runs(house: House, number: sign
     assert calls[0].reply().result == "done"
     assert isinstance(calls[1].reply().result, int)
     assert worker.faults() == []
+
+
+def test_a_function_that_exits_takes_nobody_with_it(house: House) -> None:
+    house.broker()
+    worker = house.reports()
+    house.learnt(house.gateway())
+    mark = house.folder / "mark"
+    other = Calling(house, "reports.once", {"seconds": 1, "mark": str(mark)})
+    until(mark.exists)
+    reply = house.call("reports.leave", {})
+    assert (reply.data["reason"], reply.data["executed"]) == ("internal_error", "unknown")
+    assert other.reply().result == "done"
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
 
 
 @pytest.mark.parametrize("method", ["stubborn", "in_thread"])

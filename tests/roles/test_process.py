@@ -15,7 +15,7 @@ import pytest
 
 from homing import config
 from homing.forms import Address
-from homing.roles.process import Plan, Process, Unbound
+from homing.roles.process import Plan, Process, Unbound, run_to_its_end
 from homing.telemetry import Log
 from tests.loops import run, until
 
@@ -175,3 +175,23 @@ def test_what_was_dropped_is_one_line_for_all_and_none_for_nothing(stage: Stage)
 
     lines = [line for line in stage.run(main()) if line["event"] == "counted"]
     assert [line["strange"] for line in lines] == [3, 1]
+
+
+def test_a_task_that_exits_ends_itself_and_not_the_process() -> None:
+    heard: list[object] = []
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def main() -> None:
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, told.set)
+        for _ in range(2):
+            heard.extend(await asyncio.gather(leave(), asyncio.sleep(0.01, "other"), return_exceptions=True))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await told.wait()
+
+    run_to_its_end(main())
+    assert [type(each) for each in heard] == [SystemExit, str] * 2
+    with pytest.raises(SystemExit, match="3"):
+        run_to_its_end(leave())

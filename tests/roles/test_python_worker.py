@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from homing.core.machine import PeerFound, Send
 from homing.core.messages import Ready
 from homing.functions import Function
 from homing.roles.python_pool import child_command
-from homing.roles.python_worker import _NEVER_OPENS, Offering, machine_of, methods_of
+from homing.roles.python_worker import _NEVER_OPENS, Offering, machine_of, methods_of, run_alone
 from tests.loops import on_both_loops, until
 from tests.roles import offered
 from tests.roles.calling import TARGET, WORKER, house, only
@@ -113,3 +114,21 @@ async def test_it_says_how_it_is(tmp_path: Path) -> None:
         await until(lambda: here.part.running == 1)
         assert here.part.verbose() == {"functions": {"offered.sleep": 1.0}, "outcomes_held_bytes": 0}
         assert (await call).reason == "ok"
+
+
+def test_it_is_run_in_the_main_thread_and_on_no_loop() -> None:
+    said: list[str] = []
+
+    def try_it() -> None:
+        with pytest.raises(RuntimeError) as caught:
+            run_alone(offering("build"), ("tcp://127.0.0.1:1",), None, drain_timeout_s=1)
+        said.append(str(caught.value))
+
+    async def try_here() -> None:
+        try_it()
+
+    asyncio.run(try_here())
+    thread = threading.Thread(target=try_it)
+    thread.start()
+    thread.join()
+    assert ["loop" in said[0], "main thread" in said[1]] == [True, True]

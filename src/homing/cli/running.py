@@ -1,6 +1,5 @@
 """What the commands share that run a process: its loop, its log, its options, and what they say if it cannot start."""
 
-import asyncio
 import gc
 import logging
 import resource
@@ -15,7 +14,7 @@ from homing.config import Config
 from homing.core.methods import Method
 from homing.forms import ENDPOINT, NOWHERE, Address, Form, parse_address
 from homing.roles.plans import run_plan
-from homing.roles.process import Plan, Unbound, new_loop
+from homing.roles.process import Plan, Unbound, run_to_its_end
 from homing.settings import DialCurve
 from homing.telemetry import Log, LogHandler, to_stderr
 
@@ -33,8 +32,7 @@ def run(main: Callable[[Log], Coroutine[object, object, None]]) -> None:
     gc.freeze()  # what is loaded stays: the collector need not look at it again
     gc.set_threshold(50_000, 20, 100)  # calls are freed by their counts; walking thousands that wait finds nothing
     try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(main(log))
+        run_to_its_end(main(log))
     except Unbound as error:
         log.close()
         refuse(error.strerror or str(error))

@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -367,3 +367,19 @@ def _bound(endpoint: str, bound: str) -> str:
 def new_loop() -> asyncio.AbstractEventLoop:
     """The loop that processes run on."""
     return uvloop.new_event_loop()
+
+
+def run_to_its_end(main: Coroutine[object, object, None]) -> None:
+    """Run a process on a loop of its own.
+
+    A task that raises SystemExit stops the loop it is on, and with it every call. If it is another one than `main`, a function of
+    somebody's has started it, and whoever awaits it is told: the others go on.
+    """
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        running = runner.get_loop().create_task(main)
+        while not running.done():
+            try:
+                runner.get_loop().run_until_complete(running)
+            except SystemExit:
+                if running.done():  # its own
+                    raise

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from homing.core.worker import Worker
 from homing.engines.zmq import CurveClient
 from homing.functions import Function
 from homing.roles.plans import announce
-from homing.roles.process import Plan, Process, Unbound, new_loop
+from homing.roles.process import Plan, Process, Unbound, run_to_its_end
 from homing.roles.python_hands import Hands
 from homing.roles.python_pool import Command, Pool
 from homing.settings import Worker as WorkerTable
@@ -251,13 +252,16 @@ async def _leave_behind(log: Log) -> None:
 
 def run_alone(offering: Offering, dials: tuple[str, ...], curve: CurveClient | None, *, drain_timeout_s: float) -> None:
     """As `run_offering`, for a program that has no loop yet; how it logs otherwise is its own affair. Raises RuntimeError if it cannot."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("a worker heeds signals, which only the main thread can: run it there")
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented, and raises nothing
+        raise RuntimeError("a worker has an event loop of its own: run it where none is running, in a program of its own")
     config = Config(worker=WorkerTable(drain=WorkerDrain(timeout=drain_timeout_s)))
     plan = Plan(name=f"homing worker {offering.name}", dials=dials, dial_curve=curve)
     log = to_stderr()
     logging.basicConfig(handlers=[LogHandler(log)], level=logging.WARNING)
     try:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(run_offering(offering, config, plan, log))
+        run_to_its_end(run_offering(offering, config, plan, log))
     except (Unable, Unbound) as error:
         raise RuntimeError(str(error)) from None
     finally:
