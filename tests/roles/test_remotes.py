@@ -144,6 +144,29 @@ def test_a_lookup_that_gets_no_new_token_finds_nothing(tmp_path: Path) -> None:
     assert [asked.path for asked in homing.provider.log] == ["/token", "/x", "/token"]
 
 
+@pytest.mark.parametrize("good", ["Bearer t2", "none"])
+def test_a_lookup_whose_token_is_refused_is_asked_again_once_with_a_new_one(good: str, tmp_path: Path) -> None:
+    tokens: list[str] = []
+
+    def provide(asked: Asked) -> Answer:
+        if asked.path == "/token":
+            tokens.append(f"t{len(tokens) + 1}")
+            return Answer(body={"access_token": tokens[-1], "expires_in": 3600})
+        if asked.method == "POST":
+            return Answer(drop=True)
+        return Answer(body={"id": 7}) if asked.headers["authorization"] == good else Answer(status=401)
+
+    with Serving(LOOKED_UP, tmp_path, provide) as homing:
+        reply = homing.call("a.b")
+    assert [(asked.method, asked.path) for asked in homing.provider.log] == [
+        ("POST", "/token"), ("POST", "/x"), ("GET", "/x"), ("POST", "/token"), ("GET", "/x"),
+    ]  # fmt: skip
+    if good == "none":
+        assert (reply.data["reason"], reply.data["executed"]) == ("connection_lost", "unknown")
+    else:
+        assert reply.result == {"id": 7}
+
+
 def test_a_lookup_that_waits_for_its_token_can_be_given_up(tmp_path: Path) -> None:
     tokens: list[float] = []
     text = LOOKED_UP.replace("[gateway]", '[gateway]\ndrain = { timeout = "1s" }')

@@ -84,7 +84,7 @@ STRICTNESS: dict[Effect, int] = {"safe": 0, "keyed": 1, "once": 2}
 class _Asking:
     """One exchange under way: from Start to Finished, whatever happens between."""
 
-    __slots__ = ("_hands", "_method", "_remote", "_request", "_running", "_start", "_waiting")
+    __slots__ = ("_hands", "_method", "_remote", "_renewed", "_request", "_running", "_start", "_waiting")
 
     def __init__(self, hands: Hands, start: Start) -> None:
         self._hands = hands
@@ -94,6 +94,7 @@ class _Asking:
         self._request: HttpRequest | None = None  # as it went out, where credentials were put into it
         self._running: Running | None = None
         self._waiting: Waiting | None = None
+        self._renewed = False  # a lookup's access token was refused, and it is asked again with another
 
     def begin(self) -> None:
         """Ask the provider. A lookup comes long after its call had its credentials in hand: they may have expired meanwhile."""
@@ -180,6 +181,8 @@ class _Asking:
         """The edge says how the exchange ended."""
         try:
             if isinstance(result, HttpResponse):
+                if self._start.lookup and result.status == 401 and self._renews():
+                    return
                 outcome = self._read(result)
                 header = self._remote.request_id_header
                 self._finish(outcome, result.headers.get(header) if header else None)
@@ -188,6 +191,16 @@ class _Asking:
         except Exception as error:
             self._hands.fault(self._start.method, error)
             self._finish(failure("internal_error", "The provider's answer could not be read."), None)
+
+    def _renews(self) -> bool:
+        """Whether a lookup is asked again, once, for what its call was sent with is refused by now."""
+        credentials, sent = self._remote.credentials, self._request
+        if self._renewed or credentials is None or sent is None or not credentials.refused(sent):
+            return False
+        self._renewed = True
+        self._running = None
+        self._waiting = credentials.prepare(self._start.deadline, self._prepared)
+        return True
 
     def _read(self, response: HttpResponse) -> Outcome:
         if self._start.lookup:
