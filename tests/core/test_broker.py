@@ -496,6 +496,13 @@ def test_what_a_worker_did_not_start_waits_for_another() -> None:
     play.gets(W2, ready(TWO)).says(Send(W2, request(A)))
 
 
+def test_what_a_worker_did_not_start_makes_room_for_what_waits_in_a_full_queue() -> None:
+    play = working(A, queue_length_max=1)
+    play.gets(G, request(B)).says_nothing()
+    play.gets(W1, Reject(A, "again")).says(Send(W1, request(B)))
+    play.gets(W2, ready(TWO)).says(Send(W2, request(A)))
+
+
 def test_a_copy_nobody_starts_is_in_nobodys_way() -> None:
     play = working(A)
     play.gets(W1, Reject(A, "again")).says_nothing()

@@ -412,11 +412,14 @@ class Broker:
         if self._roster.gateway_of(copy.request.call_id) is None:
             self._forget(copy)
             return self._dispatch(service, now)
+        actions: list[Action] = []
         if service.length >= self.limits.queue_length_max and service.idle_worker(copy) is None:
-            self._forget(copy)
-            return self._to_gateway(queue_full(copy.request.call_id, service))
+            actions = self._dispatch(service, now)  # whoever had it may take another, and then there is room
+            if service.length >= self.limits.queue_length_max:
+                self._forget(copy)
+                return actions + self._to_gateway(queue_full(copy.request.call_id, service))
         self._queue(service, copy, now, first=True)
-        return self._dispatch(service, now)
+        return actions + self._dispatch(service, now)
 
     def _dispatch(self, service: Service, now: float) -> list[Action]:
         """Give out what can be given, a call of each principal in turn."""
