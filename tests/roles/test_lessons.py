@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from homing.core.messages import MethodOffer
-from homing.roles.lessons import WARNED_MAX, Lessons, compile_offer
+from homing.roles.lessons import LINES_MAX, LINES_S, NAMES_MAX, WARNED_MAX, Lessons, compile_offer, listed
 from homing.telemetry import Log
 
 BUILD = MethodOffer("reports.build", "reports", "safe", 60_000, "Build a report", b'{"required":["year"]}', ("year",))
@@ -86,3 +86,28 @@ def test_what_was_told_is_remembered_within_bounds(log: Log) -> None:
     lessons = Lessons(configured=(), log=log)
     lessons.take([MethodOffer(f"rpc.{number}", "a") for number in range(WARNED_MAX + 5)])
     assert len(lessons._warned) == WARNED_MAX
+
+
+def test_many_wrong_offers_do_not_fill_the_log(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    lessons = Lessons(configured=(), log=log)
+    for turn in range(3):
+        lessons.take([MethodOffer(f"rpc.{turn}.{number}", "a") for number in range(5000)])
+    assert len(lines(log)) == LINES_MAX
+    assert not lessons.may_tell()
+    now += LINES_S
+    lessons.take([MethodOffer("rpc.later", "a")])
+    assert len(lines(log)) == LINES_MAX + 1
+
+
+def test_what_is_wrong_with_an_offer_is_told_in_a_line_of_some_length(log: Log) -> None:
+    Lessons(configured=(), log=log).take([MethodOffer("a.b", "a", params=b'{"type":["%s"]}' % (b"x" * 100_000))])
+    (line,) = lines(log)
+    assert len(line) < 1000
+
+
+def test_methods_are_listed_by_name_up_to_a_number() -> None:
+    assert listed([]) == "no methods of their own"
+    assert listed(["a.b", "a.c"]) == "a.b, a.c"
+    assert listed([str(number) for number in range(NAMES_MAX + 7)]).endswith(f", {NAMES_MAX - 1} and 7 more")

@@ -23,7 +23,7 @@ from homing.edges.auth import Principal, Principals
 from homing.edges.http import Exchange
 from homing.errors import Outcome, failure
 from homing.roles.askers import Answer, Asker, Batch
-from homing.roles.lessons import Lessons
+from homing.roles.lessons import Lessons, listed
 from homing.telemetry import Log, Metrics
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
@@ -439,8 +439,8 @@ class Gateway:
         self._methods = {**self._lessons.take(offers), **self._configured}
         for usage in self._usages.values():
             usage.methods.clear()  # what was looked up may be gone, or another by now
-        if (learnt := self.learnt) != known:
-            self._log.event("learnt", f"Workers offer {', '.join(learnt) or 'no methods of their own'}.", methods=len(learnt))
+        if (learnt := self.learnt) != known and self._lessons.may_tell():
+            self._log.event("learnt", f"Workers offer {listed(learnt)}.", methods=len(learnt))
 
     def _new_call_id(self) -> bytes:
         """Ours and 64 bits of the system's randomness, which is drawn a page at a time: a system call costs as much as a method."""

@@ -1,5 +1,7 @@
 """What a gateway learns from workers: their methods, compiled, so that params are validated before anything is queued."""
 
+import time
+from collections import deque
 from collections.abc import Collection, Sequence
 
 import msgspec
@@ -11,6 +13,9 @@ from homing.core.specs import MethodSpec
 from homing.telemetry import Log
 
 WARNED_MAX = 1000  # offers that were found wrong and are remembered, so that each is told once
+LINES_MAX, LINES_S = 20, 60.0  # in the log: a worker that offers ever other methods must not fill it
+WHY_LENGTH_MAX = 500
+NAMES_MAX = 50
 
 
 class Lessons:
@@ -21,6 +26,7 @@ class Lessons:
         self._log = log
         self._compiled: dict[MethodOffer, Method] = {}
         self._warned: dict[MethodOffer, None] = {}
+        self._told_at: deque[float] = deque(maxlen=LINES_MAX)
 
     def take(self, offers: Sequence[MethodOffer]) -> dict[str, Method]:
         """The methods of these offers, by name. A configured name is its configuration's; of two offers the first wins."""
@@ -35,6 +41,14 @@ class Lessons:
         self._compiled = compiled
         return learnt
 
+    def may_tell(self) -> bool:
+        """Whether one more line may go into the log now. If so, it counts."""
+        now = time.monotonic()
+        if len(self._told_at) == LINES_MAX and now - self._told_at[0] < LINES_S:
+            return False
+        self._told_at.append(now)
+        return True
+
     def _compile(self, offer: MethodOffer) -> Method | None:
         if offer in self._warned:
             return None
@@ -43,9 +57,17 @@ class Lessons:
             if len(self._warned) >= WARNED_MAX:
                 del self._warned[next(iter(self._warned))]
             self._warned[offer] = None
-            name = offer.name[:100]
-            self._log.event("offer", f"The method {name!r} that a worker offers is left out: {why}", level="warning", method=name)
+            if self.may_tell():
+                name, why = offer.name[:100], why[:WHY_LENGTH_MAX]
+                message = f"The method {name!r} that a worker offers is left out: {why}"
+                self._log.event("offer", message, level="warning", method=name)
         return method
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of methods in a sentence, not too many of them."""
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return f"{', '.join(names[:NAMES_MAX])}{more}" if names else "no methods of their own"
 
 
 def compile_offer(offer: MethodOffer) -> tuple[Method | None, str]:
