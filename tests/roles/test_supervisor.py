@@ -312,12 +312,53 @@ async def test_children_from_before_are_taken_over(folder: Path) -> None:
             known.append(Known(role, index, serial, pid, admin, 0.0))
         await until(lambda: len(stage.events("started")) == 5)
         leaving = [False, False, True, False, False]
+        os.kill(known[2].pid, signal.SIGTERM)
+        await until(lambda: stage.events("SIGTERM"))
         await stage.supervisor.start(zip(known, leaving, strict=True))
         assert stage.child("gateway").known.pid == known[0].pid
         assert stage.child("worker").known.pid == known[1].pid
         await until(lambda: len(stage.events("left")) == 3)  # one that was leaving, and two whose places there are not
         assert len(stage.pids()) == 3
         assert stage.child("broker").known.serial == 5
+
+
+@on_both_loops
+async def test_one_that_was_told_to_leave_before_the_program_was_exchanged_is_not_told_again(folder: Path) -> None:
+    """A second signal says hurry: what it still has would be given up."""
+    async with on_stage(folder, book={"worker 0": {"slow": True}}, places=1, started=False) as stage:
+        pid = spawn(stage.command(Place("worker", 0), str(folder / "worker-3")), {})
+        await until(lambda: stage.events("started"))
+        os.kill(pid, signal.SIGTERM)
+        await until(lambda: stage.events("SIGTERM"))
+        stage.write({})
+        await stage.supervisor.start([(Known("worker", 0, 3, pid, str(folder / "worker-3"), 0.0), True)])
+        assert stage.child("worker").known.pid != pid
+        assert pid in stage.pids()
+        stage.supervisor.stop_soon()
+        stopping = asyncio.ensure_future(stage.supervisor.stop())
+        await until(lambda: len(stage.events("SIGTERM")) == 3)  # the gateway, and the worker of now
+        assert [event for event in stage.events("SIGTERM") if event["pid"] == pid] == stage.events("SIGTERM")[:1]
+        assert pid in stage.pids()
+        stage.supervisor.stop_soon()
+        await stopping
+
+
+@on_both_loops
+async def test_one_that_has_been_replaced_and_still_serves_is_not_hurried_by_the_end(folder: Path) -> None:
+    async with on_stage(folder, book={"gateway": {"slow": True}}, places=1) as stage:
+        old = stage.child("gateway")
+        stage.write({})
+        stage.supervisor.roll_soon()
+        await until(lambda: stage.events("SIGUSR1"))
+        stage.supervisor.stop_soon()
+        stopping = asyncio.ensure_future(stage.supervisor.stop())
+        await until(lambda: any(event["who"] == "gateway 0" for event in stage.events("SIGTERM")))
+        await until(lambda: any(event["who"] == "gateway 0" for event in stage.events("left")))
+        assert old.alive
+        assert [event["event"] for event in stage.events() if event["pid"] == old.known.pid] == ["started", "SIGUSR1"]
+        stage.supervisor.stop_soon()
+        await stopping
+        assert not old.alive
 
 
 @on_both_loops

@@ -92,14 +92,16 @@ class Supervisor:
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _adopt(self, known: Known, *, leaving: bool) -> None:
-        """Take over a child of this very process, from before its program was exchanged. One that was told to leave is awaited again."""
+        """Take over a child of this very process, from before its program was exchanged. `leaving`: it was told to leave."""
         place = next((each for each in self.places if (each.role, each.index) == (known.role, known.index)), None)
-        if place is None or place.child is not None:
-            place, leaving = Place(known.role, known.index), True
         child = Child(known, self._ended)
+        child.leaving = leaving
+        superfluous = place is None or place.child is not None
+        if place is None or superfluous:
+            place = Place(known.role, known.index)
         self._serial = max(self._serial, known.serial)
         self.children[known.serial] = (place, child)
-        if leaving:
+        if leaving or superfluous:
             self._aside(self._see_off(child, signal.SIGTERM))
         else:
             place.child = child
@@ -261,8 +263,10 @@ class Supervisor:
             self._rolling = None
 
     async def _see_off(self, child: Child, number: signal.Signals) -> None:
-        child.leaving = True
-        child.send(number)
+        """Wait for its end. Who was told to leave already is not told again: a second signal says hurry, and gives up open calls."""
+        if not child.leaving:
+            child.leaving = True
+            child.send(number)
         deadline = time.monotonic() + self._patience.drain_s
         while child.alive and not self._hurry.is_set() and time.monotonic() < deadline:
             await self._figures_of(child)
