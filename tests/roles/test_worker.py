@@ -49,6 +49,15 @@ def test_an_attempt_has_a_bound_of_its_own(tmp_path: Path) -> None:
     assert (data["reason"], data["executed"], len(data["attempts"])) == ("provider_timeout", "unknown", 1)
 
 
+def test_a_handshake_that_takes_longer_than_an_attempt_may_is_told_as_that(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        text = HOUSE.replace("{provider}", f"https://127.0.0.1:{server.getsockname()[1]}")
+        with Serving(text, tmp_path) as homing:
+            reply = homing.call("acme.once", {})
+    assert (reply.data["reason"], reply.data["executed"]) == ("provider_unreachable", "no")
+    assert reply.error["message"] == "Provider 'acme' was not reached within its timeout.attempt."
+
+
 def test_the_status_of_an_answer_that_did_not_end_in_time_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         text = HOUSE.replace("{provider}", f"http://127.0.0.1:{server.getsockname()[1]}")

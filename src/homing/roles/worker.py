@@ -223,6 +223,7 @@ class _Asking:
                 message = "The deadline passed while the provider was being asked."
             elif failed.executed == "no":
                 reason = "provider_unreachable"
+                message = f"Provider {self._start.provider!r} was not reached within its timeout.attempt."
             else:
                 message = f"Provider {self._start.provider!r} took longer than its timeout.attempt."
         outcome = failure(reason, message, executed=failed.executed)
