@@ -111,6 +111,20 @@ async def test_a_failure_is_not_remembered_long() -> None:
 
 
 @on_both_loops
+async def test_no_thread_to_be_had_is_a_failure_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Resolver(asyncio.get_running_loop(), Names(), unknown_s=0.0)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(ResolveFailed, match="can't start new thread"):
+            await asyncio.wait_for(resolver.resolve("a.example"), 5)
+    assert resolver.threads == 0
+    assert await asyncio.wait_for(resolver.resolve("a.example"), 5) == [V4]
+
+
+@on_both_loops
 async def test_a_host_without_addresses() -> None:
     with pytest.raises(ResolveFailed, match="no address"):
         await Resolver(asyncio.get_running_loop(), lambda host: []).resolve("a.example")

@@ -107,7 +107,10 @@ class Resolver:
         while self._line and self.threads < self._threads_max:
             host = self._line.popleft()
             self.threads += 1
-            threading.Thread(target=self._fly_one, args=(host,), name=f"resolve {host}", daemon=True).start()
+            try:
+                threading.Thread(target=self._fly_one, args=(host,), name=f"resolve {host}", daemon=True).start()
+            except RuntimeError as error:  # the machine has no thread left; or else everybody would wait for this one for ever
+                self._loop.call_soon(self._landed, host, [], str(error))
 
     def _fly_one(self, host: str) -> None:
         """Run on a thread of its own. A daemon: a lookup that hangs must not keep the process from ending."""
