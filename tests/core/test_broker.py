@@ -1216,26 +1216,6 @@ def test_a_life_of_a_worker_stays_with_its_user() -> None:
     assert play.machine._worker_at[W2].life == TWO  # a refused one changes nothing
 
 
-def test_a_life_that_is_gone_is_nobody_elses() -> None:
-    """Gateways are told the lives of workers, and workers see the heads of gateways. Who comes back must not find its place taken."""
-    anything = Permit(call=("*",), serve=("*",))
-    play = guarded({"webshop": anything, "acme-workers": anything, "thief": anything})
-    play.gets(G, Hello(GATEWAY)).says_nothing()
-    play.gets(W1, ready(ONE)).says_nothing()
-    play.gets(G, request(A)).says(Send(W1, request(A)))
-    play.hears(PeerLost(G), PeerLost(W1), PeerFound(W2, "thief"), PeerFound(b"again", "webshop")).says_nothing()
-    play.passes(60.0).whatever()
-    assert not play.machine._workers
-    for theft in (ready(ONE), Hello(GATEWAY), Hello(GATEWAY[:8] + b"made up!")):
-        play.gets(W2, theft).says(Send(W2, Disconnect()))
-    assert play.machine.counts == {"life_taken": 3}
-    play.gets(b"again", Hello(GATEWAY)).says_nothing()
-    play.hears(PeerFound(W1, "acme-workers")).says_nothing()
-    play.gets(W1, ready(ONE)).says_nothing()
-    play.gets(b"again", request(B)).says(Send(W1, request(B)))
-    play.gets(W1, Final(A, ONE, 1, OK)).says(Send(b"again", Final(A, ONE, 1, OK)))
-
-
 def test_two_workers_of_one_life_are_one_and_the_last_connection_counts() -> None:
     play = running(A)
     play.gets(W2, ready(ONE)).says_nothing()

@@ -1,8 +1,8 @@
 """Who is at which connection: users, permits, and gateways by the head of their lives."""
 
 from homing.core.permits import ANYTHING, NOTHING, Permit
-from homing.core.roster import LEFT_MAX, Roster
-from tests.core.people import GATEWAY, ONE, OTHER_GATEWAY, TWO, A, G, call_id
+from homing.core.roster import Roster
+from tests.core.people import GATEWAY, OTHER_GATEWAY, A, G, call_id
 
 G2 = b"gateway 2"
 HEAD = GATEWAY[:8]
@@ -76,32 +76,3 @@ def test_a_life_is_its_users_as_long_as_it_is_known() -> None:
     assert not roster.may_enter(b"thief", GATEWAY)
     roster.forget(HEAD)
     assert roster.may_enter(b"thief", GATEWAY)
-
-
-def test_with_permits_a_life_that_is_gone_is_remembered_for_its_user() -> None:
-    roster = Roster({"webshop": ANYTHING, "thief": ANYTHING})
-    roster.found(G, "webshop")
-    roster.found(b"thief", "thief")
-    roster.enter(G, GATEWAY)
-    assert roster.lost(G) == HEAD
-    roster.forget(HEAD)
-    assert not roster.may_enter(b"thief", GATEWAY)
-    roster.found(G2, "webshop")
-    assert roster.may_enter(G2, GATEWAY)
-    assert not roster.may_enter(G2, HEAD + b"made up!")
-
-
-def test_of_each_user_so_many_lives_are_remembered() -> None:
-    """Whoever comes with ever new ones makes room by its own."""
-    roster = Roster({"webshop": ANYTHING, "thief": ANYTHING})
-    roster.left(ONE, "webshop", ONE)
-    for _ in range(3):
-        roster.left(TWO, "thief", TWO)  # it came and went
-    for number in range(1, LEFT_MAX):
-        roster.left(call_id(number), "thief", call_id(number))
-    assert not roster.may_return(TWO, "webshop", TWO)
-    roster.left(call_id(0), "thief", call_id(0))
-    assert roster.may_return(TWO, "webshop", TWO)
-    assert not roster.may_return(ONE, "thief", ONE)
-    assert roster.may_return(ONE, "webshop", ONE)
-    assert len(roster._left) == 1 + LEFT_MAX

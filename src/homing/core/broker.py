@@ -259,8 +259,7 @@ class Broker:
         if len(services) < len(ready.services):
             self.counts["serve_forbidden"] += len(ready.services) - len(services)
         worker = self._workers.get(ready.life)
-        known = self._roster.may_return(ready.life, user, ready.life) if worker is None else worker.user == user
-        if not known:
+        if worker is not None and worker.user != user:
             self.counts["life_taken"] += 1
             return [Send(peer, Disconnect())]
         actions: list[Action] = []
@@ -520,7 +519,6 @@ class Broker:
         self._services.offer(worker, {}, now)
         del self._workers[worker.life]
         self._told_lives = False
-        self._roster.left(worker.life, worker.user, worker.life)
         for call_id in sorted(worker.strays)[:LOSSES_MAX]:  # under which claims, only earlier lives of this broker knew
             actions += self._to_gateway(self._losses.add(call_id, worker.life, 0, now + STRAY_LOST_S, now))
         for call_id in worker.given():

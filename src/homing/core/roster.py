@@ -4,7 +4,6 @@ A call_id begins with half of its gateway's life, and workers see call_ids. So t
 who has come with the whole of a life keeps it, and so does its user.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -12,8 +11,6 @@ import msgspec
 from homing.core.machine import Life, Peer
 from homing.core.messages import GATEWAY_BYTES
 from homing.core.permits import ANYTHING, NOTHING, Permit
-
-LEFT_MAX = 100  # lives of each user that are remembered when they are gone
 
 
 class Known(msgspec.Struct):
@@ -27,13 +24,11 @@ class Known(msgspec.Struct):
 class Roster:
     """Users by connection, and gateways by the head of their lives. A gateway may have several connections; it is answered on one."""
 
-    __slots__ = ("_left", "_left_of", "_permits", "_users", "at", "gateways")
+    __slots__ = ("_permits", "_users", "at", "gateways")
 
     def __init__(self, permits: Mapping[str, Permit] | None) -> None:
         self._permits = permits
         self._users: dict[Peer, str] = {}  # "" is left out
-        self._left: dict[bytes, tuple[str, Life]] = {}  # whose a life was, by head of a gateway or life of a worker
-        self._left_of: dict[str, deque[bytes]] = {}  # the same by user, the oldest first
         self.gateways: dict[bytes, Known] = {}
         self.at: dict[Peer, bytes] = {}  # the head of the gateway that speaks here
 
@@ -59,31 +54,12 @@ class Roster:
             return ANYTHING
         return self._permits.get(self.user(peer), NOTHING)
 
-    # Lives that are gone
-
-    def left(self, name: bytes, user: str, life: Life) -> None:
-        """It may come back, and should not find that another has taken its life meanwhile: that one would be told what is for it."""
-        if self._permits is None:
-            return  # then anybody may say anything
-        self._left[name] = (user, life)
-        names = self._left_of.setdefault(user, deque())
-        names.append(name)
-        if len(names) > LEFT_MAX and (oldest := names.popleft()) not in names:
-            del self._left[oldest]
-
-    def may_return(self, name: bytes, user: str, life: Life) -> bool:
-        """Whether nobody else left under this name."""
-        return self._left.get(name, (user, life)) == (user, life)
-
     # Gateways
 
     def may_enter(self, peer: Peer, life: Life) -> bool:
         """Whether a gateway may say that this is its life."""
-        head, user = life[:GATEWAY_BYTES], self.user(peer)
-        known = self.gateways.get(head)
-        if known is None:
-            return self.may_return(head, user, life)
-        return known.life == life and known.user == user
+        known = self.gateways.get(life[:GATEWAY_BYTES])
+        return known is None or (known.life == life and known.user == self.user(peer))
 
     def enter(self, peer: Peer, life: Life) -> bytes | None:
         """A gateway is at this connection. The head of the one that was there and is at no other, if there was one."""
@@ -107,9 +83,8 @@ class Roster:
         return None
 
     def forget(self, head: bytes) -> None:
-        """It is not waited for any longer."""
-        known = self.gateways.pop(head)
-        self.left(head, known.user, known.life)
+        """It will not come back: whoever comes with that head next is another."""
+        del self.gateways[head]
 
     def gateway_of(self, call_id: bytes) -> Peer | None:
         """Where to answer for a call. It may have left."""
