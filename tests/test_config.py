@@ -445,6 +445,23 @@ def test_values_of_references_stay_out_of_what_is_told(tmp_path: Path) -> None:
     assert "hunter2" not in str(problems)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[gateway]\nlisten = "env:A"\nanonymous = ["env:A"]\nmajordomo = "env:B"',
+        '[worker]\nservices = ["env:A"]\nbrokers = ["env:B"]',
+        f'{METHOD.replace("acme", "env:A")}service = "env:A"\npositional = ["env:A"]\n{PARAMS}',
+        f'{PROVIDER}tls = {{ ca = "env:A" }}',
+        '[broker]\nlisten = "env:B"',
+    ],
+)
+def test_what_is_wrong_between_keys_is_told_without_values_of_references(tmp_path: Path, text: str) -> None:
+    (tmp_path / "hunter2hunter2").touch()
+    problems = config.check(written(tmp_path, text), environ={"A": "hunter2hunter2", "B": "tcp://hunter2.example:1"})
+    assert problems
+    assert "hunter2" not in str(problems)
+
+
 @pytest.mark.parametrize("body", ["[" * 190 + "]" * 190, "{ a = " * 190 + "1" + " }" * 190])
 def test_what_is_nested_as_deep_as_may_be_is_read_or_told(tmp_path: Path, body: str) -> None:
     assert told(tmp_path, f"{PROVIDER}{METHOD.replace('GET', 'POST')}body = {body}\n{PARAMS}") is not None

@@ -20,7 +20,6 @@ from homing.core import methods as core_methods
 from homing.core import specs
 from homing.decoding import Decoder, Wrong, fields_of, show, unwrap
 from homing.forms import Address, Form, parse_address
-from homing.references import mask
 from homing.settings import Config
 from homing.sources import ConfigError, KeyPath, Problem, Source, parse_path, read_sources, show_path
 
@@ -331,7 +330,7 @@ class _Reader:
             path = parse_path(problem.path)
         except ValueError:
             path = near
-        self.decoder.report(path, mask(problem.message, self.decoder.values_referred), warning=problem.warning)
+        self.decoder.report(path, problem.message, warning=problem.warning)
 
 
 def compile_method(

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeVar, Union, cast, get_args, ge
 import msgspec
 
 from homing.forms import Form, Unreadable, not_json
-from homing.references import ReferenceBroken, Referred, resolve
+from homing.references import ReferenceBroken, Referred, mask, resolve
 from homing.sources import KeyPath, Problem, Source, show_path
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -74,6 +74,7 @@ class Decoder:
 
     def report_in(self, source: Source, path: KeyPath, message: str, *, warning: bool = False) -> None:
         """Adds a problem at a path of this very file, once."""
+        message = mask(message, self.values_referred)  # names and addresses may be references, too
         self.problems[Problem(source.name, show_path(path), message, warning, source.line_of(path))] = None
 
     def section(self, kind: type[Section], table: object, path: KeyPath, *, partial: bool = False) -> Section | Wrong:
