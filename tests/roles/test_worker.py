@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from homing.core.machine import Event, Finished, Start
+from homing.core.methods import Method
 from homing.edges.auth import new_key
 from homing.errors import Effect, Outcome
 from tests.serving import Answer, Serving
@@ -70,6 +71,26 @@ def test_the_status_of_an_answer_that_did_not_end_in_time_is_told(tmp_path: Path
                 data = reply.result(10).data
     assert (data["reason"], data["executed"], data["status"]) == ("provider_timeout", "unknown", 201)
     assert data["attempts"][0]["status"] == 201
+
+
+class Panic(BaseException):
+    """What extensions written in Rust raise when they break: no Exception."""
+
+
+@pytest.mark.parametrize(("broken", "executed"), [("render_untouched", "no"), ("interpret", "unknown")])
+def test_whatever_breaks_the_call_is_answered(
+    broken: str, executed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise Panic
+
+    with Serving(HOUSE, tmp_path, lambda asked: Answer(body=1)) as homing:
+        with monkeypatch.context() as while_broken:
+            while_broken.setattr(Method, broken, breaks)
+            reply = homing.call("acme.once", {})
+        assert (reply.data["reason"], reply.data["executed"]) == ("internal_error", executed)
+        assert homing.process.worker.in_flight("acme") == 0
+        assert homing.call("acme.once", {}).result == 1
 
 
 def test_both_ids_cross_over(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class _Asking:
         except MappingError as error:
             errors = (ParamError(error.path, error.message),)
             self._later(failure("invalid_params", error.message, errors=errors, again=False))
-        except Exception as error:
+        except BaseException as error:  # or else nobody would answer the call
             self._hands.fault(start.method, error)
             self._later(failure("internal_error", "The request could not be made.", executed="no", again=False))
 
@@ -188,7 +188,7 @@ class _Asking:
                 self._finish(outcome, result.headers.get(header) if header else None)
             else:
                 self._finish(self._read_failure(result), None)
-        except Exception as error:
+        except BaseException as error:  # or else nobody would answer the call
             self._hands.fault(self._start.method, error)
             self._finish(failure("internal_error", "The provider's answer could not be read."), None)
 
