@@ -134,6 +134,8 @@ def test_a_body_that_is_no_text_is_shown_in_hex() -> None:
 
 def test_a_method_of_a_worker_sends_nothing() -> None:
     assert "go to the workers of echo as they are" in tried("echo.echo", "{}", "--dry-run").stdout
+    told = tried("echo.echo", "{}", "--dry-run", "--json").stdout
+    assert json.loads(told) == {"request": None, "service": "echo"}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class Sum(msgspec.Struct):
     type=click.IntRange(1),
     default=1000,
     show_default=True,
-    help=f"Calls for each seed; every {RUN_CALLS_MAX} take a seed.",
+    help=f"Calls for each seed; every {RUN_CALLS_MAX} take a seed. Those of callers who ask again come on top, and a few after healing.",
 )
 @json_option
 def command(seed: int, seeds: int, calls: int, as_json: bool) -> None:

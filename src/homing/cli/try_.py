@@ -82,7 +82,9 @@ def command(
     _, reading = read_or_exit(config_path)
     method = _method(reading, method_name)
     params, params_raw, key = _params(method, params_text, idempotency_key)
-    if method.provider is None:
+    if method.provider is None and as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode({"request": None, "service": method.service})))
+    elif method.provider is None:
         click.echo(f"{method.name} asks no provider: its params go to the workers of {method.service} as they are")
     elif response_path is None:
         if key is None and method.key_required:
