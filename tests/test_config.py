@@ -405,6 +405,11 @@ def test_a_warning_is_left_out_where_there_is_a_mistake(tmp_path: Path) -> None:
     ]
 
 
+def test_a_default_that_stands_in_for_a_mistake_is_held_against_nothing(tmp_path: Path) -> None:
+    (only,) = told(tmp_path, '[gateway]\ndeadline = { default = "400s", max = "10x" }')
+    assert 'gateway.deadline.max: found "10x"' in only
+
+
 def test_nobody_is_told_to_write_a_lookup_while_the_effect_is_unclear(tmp_path: Path) -> None:
     (only,) = told(tmp_path, PROVIDER + METHOD.replace("safe", "Once") + PARAMS)
     assert 'methods."acme.find".effect: found "Once"' in only

@@ -85,6 +85,7 @@ class Decoder:
             return WRONG
         keys = fields_of(kind)
         values: dict[str, object] = {}
+        right = True
         for key, raw in table.items():
             if key not in keys:
                 self.unknown(key, keys, path)
@@ -95,8 +96,10 @@ class Decoder:
                     values[keys[key].name] = ""  # of those with another form than text, each has its own stand-in
             elif not isinstance(value, Wrong):
                 values[keys[key].name] = value
-            elif keys[key].required:
-                values[keys[key].name] = WRONG
+            else:
+                right = False
+                if keys[key].required:
+                    values[keys[key].name] = WRONG
         for key, field in keys.items():
             if field.required and key not in table and not partial:
                 self.report((*path, key), f"it is missing; expected {expected(field.hint)}")
@@ -106,7 +109,8 @@ class Decoder:
         try:
             return kind(**values)
         except ValueError as error:
-            self.report(path, str(error))
+            if right:  # a default that stands in for a mistake goes with nothing
+                self.report(path, str(error))
             return WRONG
 
     def value(self, hint: object, raw: object, path: KeyPath, *, partial: bool = False) -> object:
