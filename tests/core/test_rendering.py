@@ -348,6 +348,34 @@ def test_what_no_params_can_have_is_a_warning_where_the_request_can_do_without()
         assert [(problem.path, problem.warning) for problem in problems if "has no c" in problem.message] == [(path, True)]
 
 
+META = {"type": "object", "properties": {"trace": {"type": "string"}, "customer": {"type": "string"}}}
+ALONE = {"type": "object", "properties": {"trace": {"type": "string"}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"query": {"q": "=params.meta.trace"}}, "m.query.q"),
+        ({"headers": {"X": "=params.meta.trace"}}, "m.headers.X"),
+        ({"provider_headers": {"X": "=params.meta.trace"}}, "p.headers.X"),
+        ({"query": {"q": "=params.meta[0]"}}, "m.query.q"),
+        ({"query": {"q": "=params.meta.trace"}, "schema": {"properties": {"meta": META}}}, "m.query.q"),
+        ({"query": {"q": "=params.meta.trace"}, "schema": {"properties": {"meta": ALONE}}}, None),
+        ({"query": {"q": "=params.meta"}}, None),
+        ({"query": {"q": "=call.id"}}, None),
+        ({"query": {"q": "x"}}, None),
+        ({"query": {"q": "=params.meta.trace"}, "body": "=params"}, None),
+        ({"query": {"q": "=params.meta.trace"}, "encode": "none"}, None),
+        ({"query": {"q": "=params.meta.trace"}, "default_body": False}, None),
+    ],
+)
+def test_a_default_body_that_leaves_out_more_than_was_used_is_a_warning(fields: dict[str, object], path: str | None) -> None:
+    made, problems = compiled("POST /x", **fields)
+    assert made is not None
+    assert [(problem.path, problem.warning) for problem in problems] == ([] if path is None else [(path, True)])
+    assert all("leaves out all of meta" in problem.message for problem in problems)
+
+
 def test_what_a_request_uses() -> None:
     made = rendering("POST /x/{a}{?b}", headers={"X": "=params.c"}, query={"q": "=params.d.e"}, body={"z": "=params.f"})
     assert (made.uses.params, made.body_uses.params) == ({"a", "b", "c", "d"}, {"f"})

@@ -232,6 +232,11 @@ def compile_request(spec: RequestSpec, report: Report, provider: Report) -> Rend
         report.at("encode").problem(str(error))
         return None
     _check_body(spec, body, method, report)
+    if sends_params(spec, method):
+        for name, template in query:
+            _check_rest(template, spec.schema, report.at("query").at(name))
+        for name, template in headers:
+            _check_rest(template, spec.schema, (report if name in spec.headers else provider).at("headers").at(name))
     if target is None or not all(problem.warning for problem in report.problems[before:]):
         return None
     return Rendering(spec, Parts(method, target, query, headers, body, encode, uses, body_uses))
@@ -328,6 +333,16 @@ def _check_body(spec: RequestSpec, body: Template | None, method: str, report: R
         report.at("body").problem("a form is made of an object")
     elif spec.encode == "text" and shape not in {"scalar", "any"}:
         report.at("body").problem('a text is made of one value: write body = "=…" that makes one')
+
+
+def _check_rest(template: Template, schema: object, report: Report) -> None:
+    """Find what nobody would miss until it is missed: of a param that is used in part, the default body has nothing."""
+    path = template.expression.path if isinstance(template, Mapped) else None
+    if path is None or len(path) < 3 or path[0] != "params":
+        return
+    inside = properties(schema).get(str(path[1]))
+    if not is_closed(inside) or properties(inside).keys() - {path[2]}:
+        report.warn(f"the default body leaves out all of {path[1]}, and not only what is used here: write a body of its own")
 
 
 def _shape(body: Template) -> str:
