@@ -18,6 +18,11 @@ def test_the_starter_has_nothing_wrong_or_unwise_and_fits_on_a_screen(tmp_path: 
     assert f"cd {written.parent}\n" in result.stdout
 
 
+def test_what_it_says_to_paste_can_be_pasted(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["init", str(tmp_path / "my gateway")])
+    assert f"  cd '{tmp_path}/my gateway'\n" in result.stdout
+
+
 def test_here_is_where_it_goes_when_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["init"])

@@ -1,5 +1,6 @@
 """`homing init`: a configuration to start from, that `homing check` finds nothing wrong with."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -77,4 +78,4 @@ def command(folder: Path) -> None:
         click.echo(f"{path} cannot be written: {error.strerror}", err=True)
         raise SystemExit(EXIT_CONFIGURATION) from None
     click.echo(f"wrote {path}")
-    click.echo(NEXT_STEPS.format(change="" if folder == Path() else f"cd {folder}\n  "))
+    click.echo(NEXT_STEPS.format(change="" if folder == Path() else f"cd {shlex.quote(str(folder))}\n  "))
