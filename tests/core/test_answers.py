@@ -349,6 +349,13 @@ def test_rows_that_are_refused(row: AnswerRow, path: str, why: str) -> None:
     assert why in problems[0].message
 
 
+def test_a_row_that_is_unwise_is_warned_of_and_taken() -> None:
+    problems: list[Problem] = []
+    (row,) = compile_rows([AnswerRow(when="body.data[?id == call.id]", is_="ok")], Report("answers", problems))
+    assert row.kind == "ok"
+    assert [(problem.path, problem.warning) for problem in problems] == [("answers[0].when", True)]
+
+
 def test_a_number_that_no_double_holds_is_named() -> None:
     outcome = interpret(answers(result="body.a"), response(200, b'{"a":0.12345678901234567890}'))
     assert str(Decimal("0.12345678901234567890")) in outcome.message

@@ -108,6 +108,26 @@ def test_a_member_that_no_params_can_have_is_legal_and_unwise(text: str, why: st
 
 
 @pytest.mark.parametrize(
+    ("text", "place", "named"),
+    [
+        ("body.data[?reference == call.key] | [0]", RESPONSE, "call.key"),
+        ("body.data[?a && !(reference != params.order.id)].b", RESPONSE, "params.order"),
+        ("body.data[?contains(keys, call.id)]", RESPONSE, "call.id"),
+        ("params.list[?id == params.id]", REQUEST, "params.id"),
+        ("params.list[?call.duration > `1`]", REQUEST, None),
+        ("body.calls[?call]", RESPONSE, None),
+        ("body.data[*].call.key", RESPONSE, None),
+        ("params.items[?params.x]", REQUEST, None),
+    ],
+)
+def test_what_stands_outside_cannot_be_seen_from_within_a_filter(text: str, place: Place, named: str | None) -> None:
+    items = {"type": "array", "items": {"type": "object", "properties": {"params": {}}}}
+    expression, problems = compile_expression(text, place, {"properties": {"items": items}})
+    assert expression is not None, problems
+    assert [doubt.partition(" ")[0] for doubt in expression.doubts] == ([] if named is None else [named])
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("status == '429'", "status == `429`"),

@@ -89,7 +89,7 @@ def compile_rows(specs: Sequence[AnswerRow], report: Report) -> tuple[Row, ...]:
             at.at("retry").problem(
                 f'what is {spec.is_} is not asked again: write is = "throttled", or "failed" with executed = "no"'
             )
-        if when is not None and len(report.problems) == before:
+        if when is not None and all(problem.warning for problem in report.problems[before:]):
             rows.append(Row(spec, at.path, when, message))
     return tuple(rows)
 
@@ -99,6 +99,8 @@ def compile_response(text: str, report: Report) -> Expression | None:
     expression, problems = compile_expression(text, RESPONSE)
     for message in problems:
         report.problem(message)
+    for message in expression.doubts if expression else ():
+        report.warn(message)
     return expression
 
 

@@ -188,9 +188,22 @@ class Analysis:
             return left
         inner = OTHER if kind == "value_projection" else element(left)
         if kind == "filter_projection":
+            self._look_outside(nodes[2], inner)
             self._visit(nodes[2], inner)
         self._visit(nodes[1], inner, first=False)
         return OTHER
+
+    def _look_outside(self, condition: Node, inner: Scope) -> None:
+        """Within [?…] every name is a member of the element. Whoever writes call.key there means something else."""
+        nodes = [child for child in condition.children if isinstance(child, Node)]
+        if condition.type == "subexpression" and nodes[0].type == nodes[1].type == "field":
+            root, name = str(nodes[0].value), str(nodes[1].value)
+            if (root == "params" or (root == "call" and name in HEADERS.call)) and root not in properties(inner.schema):
+                self.doubts.append(
+                    f"{root}.{name} within [?…] is looked for in each element: what stands outside is not seen there"
+                )
+        for child in nodes:
+            self._look_outside(child, inner)
 
     def _check_not(self, scope: Scope) -> None:
         if scope.kind == "not":
