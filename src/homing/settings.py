@@ -305,7 +305,12 @@ class Lookup(_Section, frozen=True):
     headers: Annotated[dict[HeaderName, object], Meta(description="As in a method.")] = {}
     query: Annotated[dict[str, object], Meta(description="As in a method.")] = {}
     body: Annotated[object | None, Meta(description="As in a method, but there is no default body.")] = None
-    found: Annotated[str, Meta(description="JMESPath for the result; null, false, empty or 404 is not found.")] = "body"
+    found: Annotated[
+        str,
+        Meta(
+            description="JMESPath for the result; null, false, empty or 404 is not found, nor what a row of the provider says is not ok."
+        ),
+    ] = "body"
     reserve: Annotated[Duration, Meta(gt=0, description="Kept back of the deadline for it, at most half of what remains.")] = 5.0
 
 
