@@ -38,7 +38,7 @@ def test_an_address_in_use_is_told(bound: zmq.Socket[bytes]) -> None:
 @pytest.mark.parametrize(
     ("endpoint", "sentence"),
     [
-        ("tcp://203.0.113.1:5555", "no such address"),
+        ("tcp://203.0.113.1:5555", "no such address; say one of its own, or 0.0.0.0 for all"),
         ("tcp://nosuchinterface:5555", "no such address"),
         ("127.0.0.1:5555", "expected tcp://HOST:PORT"),
         ("udp-ish://127.0.0.1:5555", "expected tcp://HOST:PORT"),

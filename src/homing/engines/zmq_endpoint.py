@@ -13,8 +13,8 @@ PATH_BYTES_MAX = 107  # what a Unix socket's address holds
 
 _WHY = {
     errno.EADDRINUSE: "it is in use already; stop whoever listens there, or say another address",
-    errno.EADDRNOTAVAIL: "this machine has no such address; say one of its own, or * for all",
-    errno.ENODEV: "this machine has no such address; say one of its own, or * for all",
+    errno.EADDRNOTAVAIL: "this machine has no such address; say one of its own, or 0.0.0.0 for all",
+    errno.ENODEV: "this machine has no such address; say one of its own, or 0.0.0.0 for all",
     errno.EACCES: "this user may not listen there",
     errno.ENOENT: "the folder does not exist",
     errno.ENOTDIR: "the folder does not exist",
