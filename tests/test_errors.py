@@ -99,6 +99,7 @@ def test_a_failure_has_the_verdict_of_the_table_unless_told_otherwise() -> None:
 def test_an_outcome_weighs_what_it_holds() -> None:
     assert Outcome(reason="ok", executed="yes", result=b"12345").held_bytes == 5
     assert Outcome(reason="provider_refused", executed="no", body=b"123").held_bytes == 3
+    assert Outcome(reason="application", executed="unknown", code=1, body=b"123", detail=b"4567").held_bytes == 7
 
 
 def test_an_outcome_survives_the_wire() -> None:

@@ -111,8 +111,8 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def held_bytes(self) -> int:
-        """What it weighs while it is held: the result and the provider's body."""
-        return len(self.result) + len(self.body or b"")
+        """What it weighs while it is held: the result, the provider's body, what a Python worker attached."""
+        return len(self.result) + len(self.body or b"") + len(self.detail or b"")
 
 
 def failure(
