@@ -51,5 +51,12 @@ def test_defaults_are_told_as_toml_writes_them() -> None:
         assert line in page
 
 
+def test_bounds_are_told_where_they_are_not_plain_to_see() -> None:
+    page = configuration_page()
+    assert "| `retry.attempts_max` | whole number, at most 10 |" in page
+    assert "| `deadline.max` | duration, at least 100ms, at most " in page
+    assert "| `in_flight_max` | whole number |" in page
+
+
 def test_it_is_not_listed() -> None:
     assert "reference" not in CliRunner().invoke(main, ["--help"]).stdout

@@ -127,7 +127,7 @@ def _own_sections(key: str, field: Field) -> Iterator[tuple[str, Section, bool]]
 def _table(rows: list[tuple[str, Field]]) -> str:
     lines = ["| key | what | default | meaning |", "|---|---|---|---|"]
     for key, field in rows:
-        cells = (f"`{key}`", _kind(field.hint), _default(field), field.reason)
+        cells = (f"`{key}`", f"{_kind(field.hint)}{_bounds(field.hint)}", _default(field), field.reason)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |".replace("  |", " |"))
     return "\n".join(lines) + "\n"
 
@@ -148,6 +148,16 @@ def _kind(hint: object) -> str:
         return "any value"
     plain = {int: "whole number", float: "number", bool: "`true` or `false`", str: "string"}
     return plain.get(base, "table, see below") if isinstance(base, type) else "table, see below"
+
+
+def _bounds(hint: object) -> str:
+    """How small and how large, where that is more than that it is not nothing."""
+    form, bounds, _ = unwrap(hint)
+    if bounds is None:
+        return ""
+    write = form.write if form is not None else str
+    least = f", at least {write(bounds.ge)}" if bounds.ge not in {None, 0, 1} else ""
+    return least + (f", at most {write(bounds.le)}" if bounds.le is not None else "")
 
 
 def _plural(kind: str) -> str:
