@@ -41,12 +41,12 @@ def test_defaults_are_told_as_toml_writes_them() -> None:
     page = configuration_page()
     for line in (
         '| `body_max` | size | `"1MiB"` |',
-        '| `deadline.default` | duration | `"100s"` |',
+        '| `deadline.default` | duration, at least 100ms | `"100s"` |',
         '| `heartbeat` | duration | `""` |',
         '| `drain.delay` | duration | `"0s"` |',
         "| `health` | `true` or `false` | `true` |",
         "| `base_url` | URL | required |",
-        "| `breaker.failure_ratio` | number | `0.5` |",
+        "| `breaker.failure_ratio` | number, at most 1 | `0.5` |",
     ):
         assert line in page
 
