@@ -100,7 +100,7 @@ def consistent(broker: Broker) -> None:
     for head, known in roster.gateways.items():
         assert (roster.at.get(known.peer) == head) == (head not in broker._gone)
     assert set(roster.at.values()) <= roster.gateways.keys()
-    assert broker._told_lives or not broker._counting
+    assert broker._told_lives or not broker._counting or broker._pace.at is not None
     for name in broker._services:
         assert broker.queued(name) == broker._services[name].length
     for life in broker._workers:
@@ -1034,6 +1034,19 @@ def test_of_two_offers_of_one_name_the_first_counts() -> None:
     play.gets(W1, offering(ONE, CHARGE)).whatever()
     play.gets(W2, offering(TWO, newer)).says_among_others(Send(G, Workers((ONE, TWO), (CHARGE,))))
     play.gets(W1, Disconnect()).says(Send(G, Workers((TWO,), (newer,))))
+
+
+def test_a_worker_that_offers_ever_other_methods_is_told_of_twice_a_second() -> None:
+    play = broker(heartbeat_s=30.0)
+    told = []
+    for number in range(50):
+        told += play.gets(W1, offering(ONE, MethodOffer(f"acme.{number}", "acme"))).all(Workers)
+    assert len(told) == 10
+    for _ in range(4):
+        told += play.passes(0.5).all(Workers)
+    assert len(told) == 11, "there was nothing more to tell"
+    assert told[-1].methods == (MethodOffer("acme.49", "acme"),)
+    play.gets(W1, offering(ONE, CHARGE)).says_among_others(Send(G, Workers((ONE,), (CHARGE,))))
 
 
 def test_where_nothing_is_lost_nobody_is_told() -> None:

@@ -983,6 +983,17 @@ def test_the_shell_learns_what_workers_offer_whichever_broker_reaches_them() -> 
     play.gets(BACKUP, Workers((ONE,), (CHARGE, REFUND))).says(Learn((CHARGE, REFUND)))
 
 
+def test_the_shell_learns_no_more_often_than_it_can_bear() -> None:
+    play = gateway(heartbeat_s=30.0)
+    learnt = []
+    for number in range(20):
+        learnt += play.gets(BROKER, Workers((ONE,), (MethodOffer(f"reports.{number:02}", "reports"),))).all(Learn)
+    assert len(learnt) == 5
+    learnt += play.passes(1.0).all(Learn)
+    assert [len(learn.methods) for learn in learnt] == [1, 2, 3, 4, 5, 20]
+    assert not play.passes(3.0).all(Learn)
+
+
 def test_a_method_is_forgotten_when_nobody_has_offered_it_for_a_while() -> None:
     play = gateway(heartbeat_s=1.0)
     play.gets(BROKER, Workers((ONE,), (CHARGE,))).whatever()

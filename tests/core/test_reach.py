@@ -3,8 +3,9 @@
 import pytest
 
 from homing.core import codec
+from homing.core.limits import Rate
 from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
-from homing.core.reach import METHODS_KEPT_S, Reach, first_of_each, workers_of
+from homing.core.reach import METHODS_KEPT_S, Pace, Reach, first_of_each, workers_of
 from tests.core.people import BACKUP, BROKER, ONE, TWO
 
 CHARGE, REFUND, NEWER = MethodOffer("a.charge", "a"), MethodOffer("a.refund", "a"), MethodOffer("a.charge", "a", "safe")
@@ -134,3 +135,14 @@ def test_all_is_told_where_it_fits_by_name() -> None:
 
 def test_what_is_too_large_hides_nothing_that_comes_after_it() -> None:
     assert workers_of([ONE], [large("a.large", 1000), CHARGE], 1000).methods == (CHARGE,)
+
+
+def test_a_pace_is_quick_at_first_and_then_says_when_to_ask_again() -> None:
+    pace = Pace(Rate(limit=2, per_s=1.0, burst=3))
+    assert [pace.due(0.0) for _ in range(5)] == [True, True, True, False, False]
+    assert pace.at == 0.5
+    assert not pace.due(0.4)
+    assert pace.due(0.5)
+    assert pace.at is None
+    assert not pace.due(0.5)
+    assert pace.at == 1.0

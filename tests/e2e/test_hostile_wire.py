@@ -26,6 +26,7 @@ from homing.core.messages import (
     Heartbeat,
     Hello,
     LostSeen,
+    MethodOffer,
     Ready,
     Reject,
     Release,
@@ -337,6 +338,18 @@ def test_a_heartbeat_with_a_hundred_thousand_ids_is_borne(house: House) -> None:
             raw.say(Heartbeat(life=raw.life, peer_life=b"", sent=0, received=0, in_flight=ids))
         raw.say(Disconnect())
         raw.worker(odd=0)
+        raw.say(Disconnect())
+
+
+def test_a_worker_that_offers_other_methods_with_every_message_is_no_trouble(house: House) -> None:
+    """What gateways are told of them, and learn, is paced."""
+    with house.raw() as raw:
+        raw.worker(odd=0)
+        for turn in range(500):
+            offers = tuple(MethodOffer(f"odd.{turn}.{number}", "odd") for number in range(2000))
+            raw.say(Ready(raw.life, {"odd": 0}, 1000, offers))
+        raw.say(Ready(raw.life, {"odd": 0}, 1000))
+        raw.hear(Heartbeat)
         raw.say(Disconnect())
 
 

@@ -32,7 +32,7 @@ from homing.core.messages import (
 )
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Offering, Service, weight
-from homing.core.reach import workers_of
+from homing.core.reach import TELLING, Pace, workers_of
 from homing.core.refusals import BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal, unreadable
 from homing.core.roster import Roster
 from homing.core.services import Services
@@ -74,6 +74,7 @@ class Broker:
         self._worker_at: dict[Peer, Offering] = {}
         self._losses = Losses()
         self._told_lives = True  # gateways know whom this broker reaches, and what those offer
+        self._pace = Pace(TELLING)
         self._expiry: Deadlines[bytes] = Deadlines()  # of what is queued
         self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
         self._links = Links(life, heartbeat_s, frame_bytes_max, insists=True)
@@ -117,7 +118,7 @@ class Broker:
         elif type(event) is PeerFound:
             self._roster.found(event.peer, event.user)
         if self._counting:
-            if not self._told_lives:
+            if not self._told_lives and self._pace.due(now):
                 actions += self._tell_lives()
             self._links.count_sent(actions)
             if self._giving:
@@ -130,7 +131,7 @@ class Broker:
     def next_deadline(self) -> float | None:
         """The next expiry, loss, heartbeat or end of patience."""
         tables = (self._expiry.earliest(), self._services.patience.earliest(), self._gone.earliest())
-        return soonest(self._links.next_deadline(), self._losses.next_deadline(), *tables)
+        return soonest(self._links.next_deadline(), self._losses.next_deadline(), self._pace.at, *tables)
 
     def __len__(self) -> int:
         """How many calls this broker knows of, queued or given to a worker."""

@@ -49,7 +49,7 @@ from homing.core.messages import (
     Settled,
     Workers,
 )
-from homing.core.reach import Reach
+from homing.core.reach import LEARNING, Pace, Reach
 from homing.errors import STRENGTH, Outcome, Verdict, failure, join, retry_of
 
 SETTLED_AFTER_S = 0.005  # outcomes that came within it are said to be settled together
@@ -114,6 +114,8 @@ class Calls:
         self._brokers: dict[Peer, int] = {}  # those to be had, and how many unsettled calls each was given last
         self._frame_bytes_max = UNLIMITED  # of the broker that reads the smallest
         self._reach = Reach()
+        self._untaught = False  # what workers offer is not what the shell has learnt
+        self._pace = Pace(LEARNING)
         self._seen: dict[tuple[Peer, Life], list[bytes]] = {}  # outcomes that workers need hold no longer
         self._seen_at: float | None = None  # when they are told
         self._missing: dict[Life, None] = {}  # lives that a broker has lost, and another one still reaches
@@ -155,7 +157,8 @@ class Calls:
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of a call, or the next heartbeat."""
-        return soonest(self._deadlines.earliest(), self._links.next_deadline(), self._reach.next_deadline(), self._seen_at)
+        reach_at = soonest(self._reach.next_deadline(), self._pace.at)
+        return soonest(self._deadlines.earliest(), self._links.next_deadline(), reach_at, self._seen_at)
 
     def __len__(self) -> int:
         """How many calls have not settled."""
@@ -327,7 +330,8 @@ class Calls:
 
     def _reach_changed(self, learnt: bool, now: float) -> list[Action]:
         """Whom brokers reach is not what it was: losses that were told before may count now."""
-        actions: list[Action] = [Learn(self._reach.methods)] if learnt else []
+        self._untaught = self._untaught or learnt
+        actions = self._teach(now)
         gone = {life for life in self._missing if not self._reach.reaches(life)}
         if gone:
             for life in gone:
@@ -336,6 +340,13 @@ class Calls:
                 if call.lost and call.holder is not None and call.holder[0] in gone:
                     actions += self._lose(call, call.holder, now)
         return actions
+
+    def _teach(self, now: float) -> list[Action]:
+        """The shell learns what has changed: at once, but if that were too often, a little later."""
+        if not self._untaught or not self._pace.due(now):
+            return []
+        self._untaught = False
+        return [Learn(self._reach.methods)]
 
     def _abandoned(self, event: Abandoned, now: float) -> list[Action]:
         call = self._calls.get(event.call_id)
@@ -383,8 +394,8 @@ class Calls:
             actions += self._settle(call, self._too_late(call), now)
         if self._seen_at is not None and self._seen_at <= now:
             actions += self._tell_seen()
-        if self._reach.forget_due(now):
-            actions.append(Learn(self._reach.methods))
+        self._untaught = self._reach.forget_due(now) or self._untaught
+        actions += self._teach(now)
         for peer in self._links.introductions_due(now):
             actions += self._introduce(peer, now)
         actions += [self._links.beat(peer) for peer in self._links.beats_due(now)]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from itertools import islice
 from operator import attrgetter
 
+from homing.core.limits import Gcra, Rate
 from homing.core.machine import Deadlines, Life, Peer
 from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
 
@@ -12,6 +13,28 @@ METHODS_KEPT_S = (
 )
 LIVES_MAX, METHODS_MAX = 10_000, 10_000  # that WORKERS may name
 LIFE_PACKED_BYTES = LIFE_BYTES + 2
+
+# A worker that offers other methods with every message must cost gateways no more than they can bear.
+TELLING = Rate(limit=2, per_s=1.0, burst=10)
+LEARNING = Rate(limit=1, per_s=1.0, burst=5)
+
+
+class Pace:
+    """What may be done at once a few times, and then so often only: `due` says when, and `at` when to ask again."""
+
+    __slots__ = ("_rate", "at")
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = Gcra(rate)
+        self.at: float | None = None
+
+    def due(self, now: float) -> bool:
+        """Whether it may be done now. Then it counts as done."""
+        if self.at is not None and now < self.at:
+            return False
+        wait_s = self._rate.take(now)
+        self.at = now + wait_s if wait_s else None
+        return not wait_s
 
 
 class Reach:
