@@ -93,6 +93,17 @@ async def test_each_role_is_given_what_it_needs_and_no_more(folder: Path, log: L
 
 
 @on_both_loops
+async def test_a_socket_for_others_is_removed_at_the_end(folder: Path, log: Log) -> None:
+    path = folder / "broker.sock"
+    processes = Processes(
+        msgspec.structs.replace(house(), broker=Broker(listen=f"ipc://{path}")), "h.toml", Numbers(1, 1), log=log
+    )
+    assert path.is_socket()
+    await processes._leave()
+    assert not inside(folder)
+
+
+@on_both_loops
 async def test_an_address_that_cannot_be_had_leaves_nothing_behind(folder: Path, log: Log) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         admin = Admin(listen=Address("127.0.0.1", taken.getsockname()[1]))

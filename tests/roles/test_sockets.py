@@ -12,6 +12,8 @@ import zmq
 
 from homing.roles import sockets
 
+ABSTRACT = f"ipc://@homing-test-{os.getpid()}"
+
 
 def test_a_host_with_several_addresses_has_one_port() -> None:
     opened = sockets.open_tcp("localhost", 0)
@@ -53,7 +55,18 @@ def test_a_path_is_named_when_it_cannot_be_had(tmp_path: Path, monkeypatch: pyte
             sockets.open_unix("broker")
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "tcp://*:0", "tcp://localhost:0", "ipc://broker"])
+def test_a_socket_that_was_left_behind_is_replaced_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sockets.open_unix("broker").close()
+    with sockets.open_unix("broker"), socket.socket(socket.AF_UNIX) as caller:
+        caller.connect("broker")
+    Path("notes").write_text("mine")
+    with pytest.raises(OSError, match="notes"):
+        sockets.open_unix("notes")
+    assert Path("notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "tcp://*:0", "tcp://localhost:0", "ipc://broker", ABSTRACT])
 def test_what_zeromq_takes_over_from_here_on(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with sockets.open_endpoint(endpoint) as opened, zmq.Context() as context, context.socket(zmq.ROUTER) as router:
@@ -66,7 +79,7 @@ def test_what_zeromq_takes_over_from_here_on(endpoint: str, tmp_path: Path, monk
             router.bind(named)
             assert router.poll(20_000)
             assert router.recv_multipart()[1:] == [b"before anybody accepts"]
-    assert Path("broker").exists() is endpoint.startswith("ipc"), "it belongs to who opened it"
+    assert [path.name for path in tmp_path.iterdir()] == ["broker"] * (endpoint == "ipc://broker"), "it belongs to who opened it"
 
 
 @pytest.mark.parametrize("endpoint", ["ipc://nowhere/broker", "tcp://nobody.invalid:1", "tcp://192.0.2.1:0"])

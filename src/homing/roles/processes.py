@@ -189,12 +189,19 @@ class Processes:
             await asyncio.wait((self._exchanging,))
         await self.supervisor.stop(self._left)
         await self._oversight.listener.close(0.2)
+        self._remove_paths()  # first, as another one may come once nobody listens
         _close(self._sockets)
         for pipe in self._pipes.values():
             for fd in pipe:
                 os.close(fd)
         shutil.rmtree(self._folder)
         self._log.event("stopped", "Stopped.")
+
+    def _remove_paths(self) -> None:
+        """Remove those sockets that have a path; nobody else does."""
+        for endpoint in (each for endpoints in self._endpoints.values() for each in endpoints):
+            if endpoint.startswith(f"{IPC}/"):
+                Path(endpoint.removeprefix(IPC)).unlink(missing_ok=True)
 
     async def _left(self, role: str) -> None:
         """Once the last gateway has left nobody accepts. Callers who had connected are told so, and then there is no socket."""

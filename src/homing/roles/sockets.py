@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 from collections.abc import MutableMapping
+from pathlib import Path
 
 BACKLOG = 2048
 FIRST_HANDED_FD = 3  # as sd_listen_fds(3) has it
@@ -46,15 +47,29 @@ def open_tcp(host: str, port: int) -> list[socket.socket]:
 
 
 def open_unix(path: str) -> socket.socket:
-    """Listen on a path in the file system. Raises OSError."""
+    """Listen on a path in the file system, or on a name that begins with @ and is in none. Raises OSError.
+
+    A socket that somebody has left at the path is replaced: who was killed could not remove it.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(path)
+        if _is_left(path):
+            os.unlink(path)  # noqa: PTH108 - a path is text here, and may be none
+        sock.bind(f"\0{path[1:]}" if path.startswith("@") else path)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise OSError(error.errno, f"{error.strerror or error}: {path}") from None
     return sock
+
+
+def _is_left(path: str) -> bool:
+    """Whether there is a socket on which nobody listens any more."""
+    if path.startswith("@") or not Path(path).is_socket():
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # whose queue is full listens too
+        return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
 def open_endpoint(endpoint: str) -> socket.socket:
