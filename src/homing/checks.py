@@ -313,7 +313,7 @@ def _method(method: Method, path: KeyPath, config: Config, names: Names, report:
 
 def _without_heartbeat(config: Config, names: Names, report: Report) -> None:
     """Balancers cut sockets that are silent for a minute; one warning for all methods, at the first that is long."""
-    if config.gateway.heartbeat:
+    if 0 < config.gateway.heartbeat < BALANCER_CUTS_AFTER_S:
         return
     deadlines = {name: method.deadline or config.gateway.deadline.default for name, method in config.methods.items()}
     slow = [name for name, deadline in deadlines.items() if deadline > BALANCER_CUTS_AFTER_S and name not in names.doubtful]

@@ -26,7 +26,7 @@ SecretText: TypeAlias = Annotated[Secret, forms.SECRET]
 
 DEADLINE_MIN_S = 0.1
 DEADLINE_MAX_S = 24 * 86400.0  # what is left of one is a number of milliseconds on its way, up to 2^31
-CREDIT_MAX = 2**31  # likewise
+CREDIT_MAX = 100_000  # as many as a HEARTBEAT lists
 
 Section = TypeVar("Section", bound=Struct)
 
