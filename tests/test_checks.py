@@ -294,7 +294,9 @@ def test_a_long_deadline_without_heartbeat_is_unwise() -> None:
     (warning,) = told(settings.Config(providers=acme, methods=methods))
     assert warning.startswith("?gateway.heartbeat: the deadline of acme.slow (and of 1 more) is 90s")
     assert not told(settings.Config(gateway=settings.Gateway(heartbeat=20.0), providers=acme, methods=methods))
-    assert told(settings.Config(gateway=settings.Gateway(heartbeat=60.0), providers=acme, methods=methods)) == [warning], "too late"
+    assert told(settings.Config(gateway=settings.Gateway(heartbeat=60.0), providers=acme, methods=methods)) == [warning], (
+        "too late"
+    )
 
 
 def test_of_a_method_with_mistakes_nothing_unwise_is_said() -> None:
