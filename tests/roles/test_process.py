@@ -7,16 +7,18 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from homing import config
+from homing.core.messages import MethodOffer, Ready
 from homing.forms import Address
 from homing.roles.process import Plan, Process, Unbound, run_to_its_end
 from homing.telemetry import Log
+from tests.engines.zmq_people import raw, say_raw
 from tests.loops import run, until
 
 HOUSE = """
@@ -159,6 +161,37 @@ def test_the_gateway_and_its_broker_find_each_other_and_lose_each_other(stage: S
 
     lines = [line["message"] for line in stage.run(main()) if line["event"] == "broker"]
     assert lines == [f"Reached the broker at {endpoint}.", f"Lost the broker at {endpoint}."]
+
+
+def test_a_gateway_knows_what_workers_offer_before_it_takes_a_call(stage: Stage, tmp_path: Path) -> None:
+    """Else a successor would say of their methods that there are none, for a moment."""
+    endpoint = f"ipc://{tmp_path}/broker"
+    listened: list[list[str]] = []
+
+    async def main() -> None:
+        broker = stage.process(Plan(name="homing broker", broker=True, listens=(endpoint,)))
+        await broker.start()
+        middle = broker.middle
+        assert middle is not None
+        gateway = stage.process(Plan(name="homing gateway", gateway=True, dials=(endpoint,)))
+        front = gateway.front
+        assert front is not None
+        listen = front.listen
+
+        async def listening(sockets: Sequence[socket.socket] = ()) -> None:
+            listened.append(list(front.gateway.learnt))
+            await listen(sockets)
+
+        front.listen = listening  # type: ignore[method-assign]
+        with raw(endpoint) as worker:
+            say_raw(worker, Ready(bytes(16), {"desk": 1}, 1000, (MethodOffer("desk.it", "desk"),)))
+            await until(lambda: "desk" in middle.broker.services)
+            await gateway.start()
+            await gateway.stop()
+        await broker.stop()
+
+    stage.run(main())
+    assert listened == [["desk.it"]]
 
 
 def test_what_was_dropped_is_one_line_for_all_and_none_for_nothing(stage: Stage) -> None:

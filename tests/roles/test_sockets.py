@@ -12,7 +12,7 @@ import zmq
 
 from homing.roles import sockets
 
-ABSTRACT = f"ipc://@homing-test-{os.getpid()}"
+ABSTRACT = "ipc://@homing-test-{pid}"  # two runs may be under way at once, and a test has the same name in each
 
 
 def test_a_host_with_several_addresses_has_one_port() -> None:
@@ -69,6 +69,7 @@ def test_a_socket_that_was_left_behind_is_replaced_and_nothing_else(tmp_path: Pa
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "tcp://*:0", "tcp://localhost:0", "ipc://broker", ABSTRACT])
 def test_what_zeromq_takes_over_from_here_on(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    endpoint = endpoint.replace("{pid}", str(os.getpid()))
     with sockets.open_endpoint(endpoint) as opened, zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         named = endpoint if endpoint.startswith("ipc") else f"{endpoint[:-1]}{sockets.port_of(opened)}"
         with context.socket(zmq.DEALER) as dealer:

@@ -14,7 +14,7 @@ import uvloop
 
 from homing.config import Config
 from homing.core.machine import Event, Peer, PeerFound, PeerLost, Received
-from homing.core.messages import Claim, Settled
+from homing.core.messages import Claim, Settled, Workers
 from homing.core.methods import Method
 from homing.driver import Driver
 from homing.engines.memory import Memory
@@ -30,6 +30,7 @@ from homing.telemetry import Log, Metrics
 
 FLUSH_S = 0.05  # log lines leave this often; one at a time would cost more than the call
 COUNTS_EVERY_S = 60.0
+TOLD_WITHIN_S = 1.0  # before a gateway takes its first call: what workers offer would be no method, for a moment
 Started = TypeVar("Started")
 
 GATEWAY, BROKER, WORKER = GatewayPart.address, BrokerPart.address, WorkerPart.address
@@ -95,6 +96,7 @@ class Process:
         self._replaced = False
         self._loop = asyncio.get_running_loop()
         self._has_reached = not plan.dials
+        self._is_told = asyncio.Event()  # a broker has said what workers offer
         self._flushing: asyncio.TimerHandle | None = None
         self._counting: asyncio.TimerHandle | None = None
         self._counted: Counter[str] = Counter()
@@ -137,6 +139,8 @@ class Process:
             if isinstance(self._station, Zmq):
                 self._reach(self._station)
             if self.front is not None:
+                if self.plan.dials:
+                    await self._within(self._is_told.wait(), TOLD_WITHIN_S)
                 front, fds = self.front, self.plan.listen_fds
                 await self._listen(lambda: front.listen([socket.socket(fileno=fd) for fd in fds]), self.config.gateway.listen)
             await self._open_admin()
@@ -302,6 +306,8 @@ class Process:
         elif type(event) is PeerLost:
             self._log_broker("Lost", event.peer, level="warning")
         self._driver.feed(address, *events)
+        if not self._is_told.is_set() and any(type(each) is Received and type(each.message) is Workers for each in events):
+            self._is_told.set()
 
     def _log_broker(self, what: str, peer: Peer, *, level: str = "info") -> None:
         self.log.event("broker", f"{what} the broker at {peer.decode(errors='replace')}.", level=level)
