@@ -50,7 +50,7 @@ demo: .venv/.installed
 	@$(BIN)/homing demo $(ARGS)
 
 test: .venv/.installed
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 3 $(ARGS)
 
 # `make -k check` goes on after the first that complains.
 check: lint types contracts
