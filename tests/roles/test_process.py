@@ -194,6 +194,20 @@ def test_a_gateway_knows_what_workers_offer_before_it_takes_a_call(stage: Stage,
     assert listened == [["desk.it"]]
 
 
+def test_that_no_broker_is_there_is_told(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("homing.roles.process.UNREACHED_S", 0.05)
+
+    async def main() -> None:
+        gateway = stage.process(GATEWAY)
+        await gateway.start()
+        await until(lambda: b"No broker" in (tmp_path / "log.jsonl").read_bytes())
+        await gateway.stop()
+
+    (line,) = [line for line in stage.run(main()) if line["event"] == "broker"]
+    assert line["message"] == "No broker has been reached yet, at ipc://@homing-nobody. It is dialled on."
+    assert line["level"] == "warning"
+
+
 def test_what_was_dropped_is_one_line_for_all_and_none_for_nothing(stage: Stage) -> None:
     async def main() -> None:
         process = stage.process(BROKER)

@@ -30,6 +30,7 @@ from homing.telemetry import Log, Metrics
 
 FLUSH_S = 0.05  # log lines leave this often; one at a time would cost more than the call
 COUNTS_EVERY_S = 60.0
+UNREACHED_S = 5.0  # until it is told that nobody is there; then once a minute
 TOLD_WITHIN_S = 1.0  # before a gateway takes its first call: what workers offer would be no method, for a moment
 Started = TypeVar("Started")
 
@@ -99,6 +100,7 @@ class Process:
         self._is_told = asyncio.Event()  # a broker has said what workers offer
         self._flushing: asyncio.TimerHandle | None = None
         self._counting: asyncio.TimerHandle | None = None
+        self._missing: asyncio.TimerHandle | None = None
         self._counted: Counter[str] = Counter()
         self._parent: ParentWatch | None = None
         heartbeat_s = 0.0 if plan.alone else HEARTBEAT_S
@@ -222,7 +224,7 @@ class Process:
         if isinstance(self._station, Zmq):
             self._station.close()
             self._log_counts()
-        for timer in (self._counting, self._flushing):
+        for timer in (self._counting, self._flushing, self._missing):
             if timer is not None:
                 timer.cancel()
         if self._parent is not None:
@@ -281,6 +283,15 @@ class Process:
             keys = None if is_guarded(endpoint) else plan.dial_curve
             station.dial(GATEWAY if plan.gateway else WORKER, endpoint, curve=keys)
         self._counting = self._loop.call_later(COUNTS_EVERY_S, self._count)
+        if plan.dials:
+            self._missing = self._loop.call_later(UNREACHED_S, self._miss)
+
+    def _miss(self) -> None:
+        """Whoever has mistyped an address should not have to guess."""
+        if not self._has_reached:
+            where = ", ".join(self.plan.dials)
+            self.log.event("broker", f"No broker has been reached yet, at {where}. It is dialled on.", level="warning")
+            self._missing = self._loop.call_later(COUNTS_EVERY_S, self._miss)
 
     def _meet(self, station: Zmq) -> Foreign | None:
         """Whoever speaks Majordomo: workers at the broker, if others can reach it, and clients."""
