@@ -41,7 +41,7 @@ def fuzz(name: str, corpus: Path, seconds: int) -> tuple[bool, str]:
         coverage = re.findall(r" cov: (\d+)", run.stderr)
         return (
             True,
-            f"{name:<20}{int(done[1]):>10,} inputs, {len(list(folder.iterdir()))} worth keeping, {coverage[-1:] or ['0']} edges",
+            f"{name:<20}{int(done[1]):>10,} inputs, {len(list(folder.iterdir()))} worth keeping, {coverage[-1] if coverage else 0} edges",
         )
     return False, f"{name}: a fault\n{run.stderr[-4000:]}"
 
