@@ -317,6 +317,19 @@ def test_the_mean_moves_slowly() -> None:
     assert play.machine._services["acme"].mean_s == pytest.approx(3.6)
 
 
+def test_the_time_a_broker_stood_still_is_not_its_workers() -> None:
+    """Else the first calls after it would be refused, as if each took as long."""
+    play = broker(heartbeat_s=1.0)
+    play.gets(W1, ready(acme=1)).whatever()
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.at(10.0).gets(W1, Final(A, ONE, 1, OK)).says_among_others(Send(G, Final(A, ONE, 1, OK)))
+    assert play.machine.services["acme"].mean_s == 0.0
+    play.gets(G, request(B)).says_among_others(Send(W1, like(Request, call_id=B)))
+    play.passes(0.5).whatever()
+    play.gets(W1, Final(B, ONE, 2, OK)).whatever()
+    assert play.machine.services["acme"].mean_s == pytest.approx(0.5)
+
+
 def test_a_free_slot_admits_whatever_the_mean_says() -> None:
     play = measured(4.0)
     play.gets(W1, Final(call_id(100), ONE, 2, OK)).whatever()
@@ -1190,6 +1203,34 @@ def test_who_has_taken_the_place_of_a_gateway_that_is_gone_grants_nothing_that_i
     play.gets(G, request(B, service="mail")).says(Send(W1, request(B, service="mail")))
     play.gets(W1, Claim(B, ONE, 2)).says(Send(G, Claim(B, ONE, 2)))
     play.gets(G, Grant(B, ONE, 2, 5000)).says(Send(W1, Grant(B, ONE, 2, 5000)))
+
+
+def test_an_answer_goes_to_no_worker_whose_key_may_not_serve_what_was_asked() -> None:
+    """Whoever was first to say a life at a broker that has just begun has that life. With call, life and claim it could end the call."""
+    permits = {"webshop": Permit(call=("*",)), "acme-workers": Permit(serve=("*",)), "mail-workers": Permit(serve=("mail",))}
+    play = guarded(permits)
+    play.hears(PeerFound(W2, "mail-workers")).says_nothing()
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.gets(W2, Ready(ONE, {"mail": 1}, 0)).says_nothing()
+    play.gets(W1, ready(ONE)).says(Send(W1, Disconnect()))
+    play.gets(G, Grant(A, ONE, 1, 5000), Deny(A, ONE, 1)).says_nothing()
+    play.gets(W1, ready(TWO)).says_nothing()
+    play.gets(G, request(B)).says(Send(W1, request(B)))
+    play.gets(G, Grant(B, ONE, 1, 5000)).says_nothing()
+    assert play.machine.counts == {"life_taken": 1, "answer_withheld": 3}
+    play.gets(G, Grant(A, TWO, 1, 5000)).says(Send(W1, Grant(A, TWO, 1, 5000)))  # may serve whatever A is
+
+
+def test_the_life_of_a_worker_is_told_to_those_only_who_may_call_it() -> None:
+    """Nobody else could say it at another broker before the worker does."""
+    permits = {"webshop": Permit(call=("acme",)), "acme-workers": Permit(serve=("*",))}
+    play = guarded(permits, heartbeat_s=1.0)
+    play.hears(PeerFound(W2, "acme-workers")).says_nothing()
+    play.gets(W1, Ready(ONE, {"mail": 1}, 0, (MethodOffer("mail.send", "mail"),))).whatever()
+    play.gets(W2, Ready(TWO, {"acme": 1}, 0)).whatever()
+    play.gets(G, Hello(GATEWAY)).says(Send(G, like(Heartbeat)), Send(G, Workers((TWO,), ())))
+    play.gets(W1, Ready(ONE, {"mail": 1, "acme": 1}, 0)).says(Send(W1, like(Heartbeat)), Send(G, Workers((ONE, TWO), ())))
+    play.gets(W2, Ready(TWO, {}, 0)).says(Send(W2, like(Heartbeat)))  # it has not gone: it offers nothing new
 
 
 # Whose life it is

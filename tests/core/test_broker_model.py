@@ -99,7 +99,9 @@ class BrokerModel(RuleBasedStateMachine):
             assert peer == self.broker._roster.gateway_of(message.call_id)
         elif isinstance(message, Workers):
             assert peer in self.broker._roster.at
-            assert message.lives == tuple(self.broker._workers)[: self.broker._links.reads(peer) // (2 * LIFE_PACKED_BYTES)]
+            calls = self.broker._roster.permit(peer).calls
+            concerned = [worker.life for worker in self.broker._workers.values() if worker.concerns(calls)]
+            assert message.lives == tuple(concerned[: self.broker._links.reads(peer) // (2 * LIFE_PACKED_BYTES)])
         else:
             assert isinstance(
                 message, Claim | Final | Release | Grant | Deny | Settled | Cancel | Heartbeat | Disconnect | Workers

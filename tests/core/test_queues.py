@@ -26,6 +26,24 @@ def test_a_call_weighs_its_params_and_what_is_long_beside_them() -> None:
     assert weight(request(body=b"1234", key="k" * LENGTH_BESIDE, trace="tt")) == 6
 
 
+def test_the_mean_begins_with_what_was_measured_first_and_moves_slowly_from_there() -> None:
+    service = Service("acme", 0.0)
+    service.measured(4.0)
+    assert service.mean_s == 4.0
+    service.measured(0.0)
+    assert service.mean_s == 3.6
+
+
+def test_a_worker_concerns_whoever_may_call_what_it_offers_or_has_been_given() -> None:
+    worker = Offering(ONE, W1)
+    assert worker.concerns(set().__contains__)  # nobody knows yet what it will offer
+    worker.offered = frozenset({"acme"})
+    assert worker.concerns({"acme", "mail"}.__contains__)
+    assert not worker.concerns({"mail"}.__contains__)
+    worker.held["mail"] = set()
+    assert worker.concerns({"mail"}.__contains__)
+
+
 def test_one_principals_calls_are_served_in_order() -> None:
     service = Service("acme", 0.0)
     for call in (A, B, C):

@@ -48,3 +48,22 @@ def test_patience_begins_when_the_last_worker_withdraws() -> None:
     assert services["acme"].nobody_since == 4.0
     assert services.patience == {"acme": 9.0}
     assert one.services == {"bank": 2}
+
+
+def test_it_is_known_when_the_broker_last_stood_still() -> None:
+    services = Services(5.0, heartbeat_s=1.0)
+    services.turn(1.0)
+    services.turn(3.0)
+    assert services.began_at == 1.0
+    assert services.awake_since < 1.0
+    services.turn(5.1)
+    assert services.awake_since == 5.1
+    services.turn(7.0)
+    assert services.awake_since == 5.1
+
+
+def test_without_heartbeats_nobody_knows_whether_it_stood_still() -> None:
+    services = Services(5.0)
+    services.turn(1.0)
+    services.turn(1000.0)
+    assert services.awake_since < 1.0

@@ -40,7 +40,6 @@ from homing.core.services import Services
 GONE_AFTER_S = 0.5  # a connection that blinked comes back within this
 OVERDUE_AFTER_S = 2.0  # beyond its deadline: whoever still has a call says nothing that anybody waits for
 STRAY_LOST_S = 300.0  # how long a loss is worth repeating whose call's deadline is not known
-MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
 
 __all__ = ["Broker", "BrokerLimits"]
 
@@ -67,7 +66,7 @@ class Broker:
         self._roster = Roster(permits)
         self.limits = limits
         self.held_bytes = 0
-        self._services = Services(limits.no_worker_after_s)
+        self._services = Services(limits.no_worker_after_s, heartbeat_s)
         self.services: Mapping[str, Service] = self._services  # that somebody offers or waits for
         self._copies: dict[bytes, Copy] = {}
         self._workers: dict[Life, Offering] = {}
@@ -99,8 +98,7 @@ class Broker:
 
     def handle(self, event: Event, now: float) -> list[Action]:
         """One event in, actions out. Events that are not a broker's are answered with nothing."""
-        if self._services.began_at is None:
-            self._services.began_at = now
+        self._services.turn(now)
         actions: list[Action] = []
         if type(event) is Received:
             message = event.message
@@ -173,9 +171,10 @@ class Broker:
 
     def _lives_for(self, gateway: Peer) -> Send:
         calls = self._roster.permit(gateway).calls
-        offers = (offer for worker in self._workers.values() for offer in worker.methods if calls(offer.service))
+        workers = [worker for worker in self._workers.values() if worker.concerns(calls)]
+        offers = (offer for worker in workers for offer in worker.methods if calls(offer.service))
         bytes_max = min(self._links.reads(gateway), self._links.frame_bytes_max)
-        return Send(gateway, workers_of(self._workers, offers, bytes_max))
+        return Send(gateway, workers_of((worker.life for worker in workers), offers, bytes_max))
 
     def _greet(self, peer: Peer, greeting: Hello | Ready) -> list[Action]:
         """Both sides know at once who the other is, and how large a frame it reads."""
@@ -226,6 +225,9 @@ class Broker:
         copy = self._copies.get(answer.call_id)
         if type(answer) is Grant and self._guarded and not self._roster.permit(peer).calls(_service_of(copy)):
             self.counts["grant_forbidden"] += 1  # it may have taken the place of a gateway that is gone
+            return []
+        if self._guarded and not self._roster.permit(worker.peer).serves(_service_of(copy)):
+            self.counts["answer_withheld"] += 1  # it may have taken the life of a worker that is gone, and could end the call
             return []
         if type(answer) is Grant and copy is not None and copy.life == answer.life and copy.claim in (None, answer.claim):
             copy.granted = True
@@ -281,8 +283,9 @@ class Broker:
         self._gone.pop(ready.life, None)
         self._services.offer(worker, services, now)
         offers = tuple(offer for offer in ready.methods if offer.service in services)
-        if offers != worker.methods:
-            worker.methods = offers
+        offered = frozenset(services) or worker.offered
+        if (offers, offered) != (worker.methods, worker.offered):
+            worker.methods, worker.offered = offers, offered
             self._told_lives = False
         return actions + self._greet(peer, ready) + self._dispatch_to(worker.life, now)
 
@@ -305,8 +308,8 @@ class Broker:
         if copy is None:
             return actions + self._dispatch_to(final.life, now)
         service = self._services[copy.request.service]
-        taken_s = now - copy.given_at
-        service.mean_s += (taken_s - service.mean_s) * (MEAN_WEIGHT if service.mean_s else 1.0)
+        if copy.given_at >= self._services.awake_since:  # else the time was this broker's own
+            service.measured(now - copy.given_at)
         self._forget(copy)
         if service.length:
             actions += self._dispatch(service, now)

@@ -1,7 +1,7 @@
 """What a broker's tables hold: one copy of a call, one worker's offer, one service's queue with its lines."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -14,6 +14,8 @@ Line: TypeAlias = tuple[str, frozenset[Life]]
 """A principal, and who has refused the calls in this line: all in one line wait for the same workers, so its head speaks for all."""
 
 NOBODY: frozenset[Life] = frozenset()
+NO_SERVICES: frozenset[str] = frozenset()
+MEAN_WEIGHT = 0.1  # of the newest duration in a service's running mean
 LENGTH_BESIDE = 512  # of key and trace: as much as every call may have beside its params
 
 
@@ -43,7 +45,7 @@ class Copy(msgspec.Struct, gc=False):
 class Offering:
     """One life of a worker: where it is, whose it is, what it offers, what it has been given by service."""
 
-    __slots__ = ("frame_bytes_max", "gone", "held", "life", "methods", "peer", "services", "strays", "user")
+    __slots__ = ("frame_bytes_max", "gone", "held", "life", "methods", "offered", "peer", "services", "strays", "user")
 
     def __init__(self, life: Life, peer: Peer, user: str = "") -> None:
         self.life = life
@@ -51,10 +53,15 @@ class Offering:
         self.user = user
         self.frame_bytes_max = UNLIMITED  # the largest frame it reads
         self.services: dict[str, int] = {}
+        self.offered: frozenset[str] = NO_SERVICES  # these, or if it has none any more the last it had
         self.methods: tuple[MethodOffer, ...] = ()
         self.held: dict[str, set[bytes]] = {}
         self.strays: set[bytes] = set()  # what it says it holds and this broker never gave it: an earlier life of the broker did
         self.gone = False
+
+    def concerns(self, calls: Callable[[str], bool]) -> bool:
+        """Whether somebody who may call so much needs to know that it can be reached. Who need not know a life cannot take it."""
+        return not self.offered or any(map(calls, self.offered)) or any(map(calls, self.held))
 
     def given(self) -> list[bytes]:
         """What it has been given, in the same order in every run."""
@@ -80,6 +87,10 @@ class Service:
         self.workers: dict[Life, Offering] = {}
         self.mean_s = 0.0  # 0: nothing measured yet
         self.nobody_since: float | None = now
+
+    def measured(self, taken_s: float) -> None:
+        """One of its calls took so long, from being given to a worker to its end."""
+        self.mean_s += (taken_s - self.mean_s) * (MEAN_WEIGHT if self.mean_s else 1.0)
 
     def push(self, copy: Copy, *, first: bool = False) -> None:
         """To the end of its line, or to the head if it has waited before."""
