@@ -143,6 +143,17 @@ def test_where_nothing_is_broken_every_call_succeeds() -> None:
     assert told == sorted(told)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(3_000_203, id="a stranger was first to say a worker's life at a new broker"),
+        pytest.param(3_000_479, id="the last call to hang opened a breaker"),
+    ],
+)
+def test_what_once_broke_a_rule_breaks_none_any_more(seed: int) -> None:
+    assert violation_of(World(draw(seed, 100))) is None
+
+
 def test_the_same_seed_is_the_same_run() -> None:
     reports = [World(draw(3, 100)).run() for _ in range(2)]
     assert reports[0] == reports[1]

@@ -182,8 +182,11 @@ class World:
         return not_empty(self.plan, self.processes)
 
     def _probe(self) -> None:
-        """Nothing is broken any more: every method, through every gateway, must succeed, or be forbidden."""
+        """Nothing is broken any more, once a breaker that the last hung call opened lets a probe through: every method, through every
+        gateway, must succeed, or be forbidden.
+        """
         timeline = self.timeline
+        timeline.run(timeline.now + max(policy.breaker.open_for_s for policy in self.plan.providers.values()))
         probes: list[Submission] = []
         for gateway in list(self._gateways):
             for method in METHODS:
