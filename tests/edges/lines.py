@@ -163,7 +163,6 @@ class Line:
 
     limits: ListenerLimits = field(default_factory=ListenerLimits)
     reply: Callable[[Exchange], None] | None = None
-    screen: Callable[[Exchange], bool] | None = None
     half_closes: bool = True
     shared: Shared | None = None
 
@@ -172,7 +171,7 @@ class Line:
         self.seen: list[tuple[str, str, str, str, tuple[tuple[bytes, bytes], ...], bytes]] = []
         self.refusals: list[tuple[int, str, str | None]] = []
         if self.shared is None:
-            self.shared = Shared(self._answer, self.limits, self._refusal, self.screen)
+            self.shared = Shared(self._answer, self.limits, self._refusal)
             self.shared.loop = cast(asyncio.AbstractEventLoop, Loop())
             self.shared.date = b"Date: Thu, 01 Jan 1970 00:00:00 GMT"
         self.transport = Transport(half_closes=self.half_closes)

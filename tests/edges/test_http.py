@@ -41,11 +41,9 @@ class Served:
         limits: ListenerLimits | None = None,
         loop: str = "uvloop",
         tls: ssl.SSLContext | None = None,
-        screen: Callable[[Exchange], bool] | None = None,
     ) -> None:
         self.limits = limits or ListenerLimits()
         self.tls = tls
-        self.screen = screen
         self.held: list[Exchange] = []
         self.arrived = threading.Semaphore(0)  # exchanges that are held
         self.abandoned = threading.Semaphore(0)
@@ -73,7 +71,7 @@ class Served:
             self._loop = asyncio.get_running_loop()
             self._loop.set_exception_handler(lambda _, context: self.reports.append(context))
             self._stop = asyncio.Event()
-            self.listener = Listener(self._answer, self.limits, refusal=rpc.refusal, screen=self.screen)
+            self.listener = Listener(self._answer, self.limits, refusal=rpc.refusal)
             self.port = await self.listener.start("127.0.0.1", 0, tls=self.tls)
             ready.set_result(None)
             await self._stop.wait()
@@ -634,19 +632,6 @@ def test_curl_uses_a_connection_again_and_is_told_of_refusals(needs: Callable[[s
         assert json.loads(text)["error"]["data"]["executed"] == "no"
         head, _ = curl(needs, "-I", f"{served.url}/echo")
         assert head.startswith(b"HTTP/1.1 200 OK")
-
-
-def test_curl_heeds_a_refusal_before_the_body(needs: Callable[[str], str], loop: str) -> None:
-    def screen(exchange: Exchange) -> bool:
-        return rpc.refuse_early(exchange, frozenset())
-
-    with Served(loop=loop, screen=screen) as served:
-        offer = ["-H", "Expect: 100-continue", "-H", "Content-Type: application/json", "--data-binary", "@-"]
-        head, text = curl(needs, *offer, f"{served.url}/elsewhere", stdin=b"x" * 1_000_000)
-        assert head.startswith(b"HTTP/1.1 404 Not Found")
-        assert json.loads(text)["error"]["data"]["reason"] == "invalid_request"
-        head, text = curl(needs, *offer, f"{served.url}/rpc", stdin=b"x" * 1_000_000)
-        assert text == b"x" * 1_000_000
 
 
 def test_http_client(loop: str) -> None:

@@ -310,35 +310,6 @@ def test_an_offer_that_is_refused_is_never_asked_for() -> None:
     assert line.transport.eof
 
 
-def test_a_head_may_be_reason_enough_to_refuse_an_offer() -> None:
-    def screen(exchange: Exchange) -> bool:
-        assert exchange.body == b""
-        if exchange.path == "/":
-            exchange.answer(404, TEXT, b"no")
-            return True
-        return False
-
-    line = Line(reply=echo, screen=screen).feed(OFFER)
-    assert [(answer.status, answer.headers["connection"]) for answer in line.answers] == [(404, "close")]
-    assert line.seen == []
-    assert line.transport.eof
-    line = Line(reply=echo, screen=screen).feed(OFFER.replace(b" / ", b" /rpc "), b"abc", post(b"2"))
-    assert [answer.status for answer in line.answers] == [100, 200, 200]
-    assert "connection" not in line.answers[1].headers
-    line = Line(screen=screen).feed(post(b"1") + OFFER)
-    line.exchanges[0].answer(200, TEXT, b"")
-    assert line.statuses == [200, 404]
-
-
-def test_a_screen_that_raises_costs_its_connection_only() -> None:
-    def screen(exchange: Exchange) -> bool:
-        raise ValueError("no")
-
-    line = Line(screen=screen).feed(OFFER)
-    assert line.transport.aborted
-    assert isinstance(line.loop.reports[0]["exception"], ValueError)
-
-
 # ---- time ----
 
 

@@ -35,8 +35,7 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
 class Listener(Shared):
     """Gives every request to `answer`, as an `Exchange` that wants to be answered once.
 
-    `refusal(status, message, limit)` makes header fields and body of what HTTP itself refuses. `screen`, if given, is shown a request
-    whose caller waits for `100 Continue`: if it answers that, it returns True, and the body is never asked for.
+    `refusal(status, message, limit)` makes header fields and body of what HTTP itself refuses.
 
     `held_bytes`, `accepted`, `requests`, `refused`, `abandoned` and `resets` count; `connections` is how many there are.
     """
@@ -47,9 +46,8 @@ class Listener(Shared):
         limits: ListenerLimits,
         *,
         refusal: Refuse,
-        screen: Callable[[Exchange], bool] | None = None,
     ) -> None:
-        super().__init__(answer, limits, refusal, screen)
+        super().__init__(answer, limits, refusal)
         self._servers: list[asyncio.Server] = []
         self._shared: list[socket.socket] = []
         self._taking: dict[asyncio.Task[None], socket.socket] = {}

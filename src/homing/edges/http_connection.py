@@ -229,8 +229,7 @@ class Connection(AnsweringConnection):
             shared.held_bytes += length
             self._dispatch(exchange)
             return start + length
-        if head.expects and start == len(data) and not self._continue(exchange):
-            return start
+        self.continues = head.expects and start == len(data)
         self.current = exchange
         self.await_body()
         if length == CHUNKED:
@@ -241,28 +240,6 @@ class Connection(AnsweringConnection):
             self.left = length
             self.state = BODY
         return start
-
-    def _continue(self, exchange: Exchange) -> bool:
-        """Ask for the body a caller offered, unless the head alone is reason enough to refuse it (RFC 9110 section 10.1.1)."""
-        screen = self.shared.screen
-        if screen is not None:
-            self.pending.append(exchange)
-            keep, exchange.keep = exchange.keep, False
-            self.state = LAST
-            try:
-                refused = screen(exchange)
-            except Exception as error:
-                self._fail(error)
-                return False
-            if refused:
-                self.shared.requests += 1
-                self.refused = True
-                return False
-            self.pending.pop()
-            self.state = HEAD
-            exchange.keep = keep
-        self.continues = True
-        return True
 
     def _read_content(self, data: bytes | bytearray, start: int) -> int:
         content, exchange, shared = self.content, self.current, self.shared

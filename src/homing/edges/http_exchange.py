@@ -140,12 +140,10 @@ class Shared:
         answer: Callable[[Exchange], None],
         limits: ListenerLimits,
         refusal: Refuse,
-        screen: Callable[[Exchange], bool] | None,
     ) -> None:
         self.answer = answer
         self.limits = limits
         self.refusal = refusal
-        self.screen = screen
         self.loop: asyncio.AbstractEventLoop  # set by start()
         self.date = b""
         self.closing = False
