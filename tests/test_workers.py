@@ -60,6 +60,29 @@ def test_a_function_becomes_a_method_and_stays_a_function() -> None:
     assert homing.Worker is Worker
 
 
+def test_the_decorator_needs_no_parentheses() -> None:
+    worker = Worker("reports")
+
+    @worker.method
+    async def build(year: int) -> int:
+        return year
+
+    @worker.method
+    def remove(year: int) -> None: ...
+
+    assert inspect.iscoroutinefunction(build)
+    assert [(name, each.effect, each.timeout_s) for name, each in worker.functions.items()] == [
+        ("reports.build", "once", None),
+        ("reports.remove", "once", None),
+    ]
+
+
+@pytest.mark.parametrize("given", ["safe", 60, "build"])
+def test_what_is_given_without_its_name_is_told(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no function; write @worker\.method\(effect="):
+        Worker("reports").method(given)
+
+
 def test_two_methods_of_one_name_are_refused() -> None:
     worker = Worker("reports")
     worker.method(name="build")(lambda: None)

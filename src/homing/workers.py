@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast, overload
 
 from homing.errors import Effect
 from homing.functions import Function
@@ -50,10 +50,24 @@ class Worker:
     def __repr__(self) -> str:
         return f"Worker({self.name!r})"
 
+    @overload
+    def method(self, call: Method, /) -> Method: ...
+
+    @overload
     def method(
-        self, *, effect: Effect = "once", timeout: float | None = None, name: str | None = None
-    ) -> Callable[[Method], Method]:
-        """Offer the function below as a method. It stays as it is, to be called and tested as any other.
+        self, /, *, effect: Effect = "once", timeout: float | None = None, name: str | None = None
+    ) -> Callable[[Method], Method]: ...
+
+    def method(
+        self,
+        call: Callable[..., object] | None = None,
+        /,
+        *,
+        effect: Effect = "once",
+        timeout: float | None = None,
+        name: str | None = None,
+    ) -> Callable[..., object]:
+        """Offer the function below as a method. It stays as it is, to be called and tested as any other. `@worker.method` alone will do.
 
         `effect` says whether a call may be repeated: `once` never, `keyed` under its idempotency key, `safe` at will. `timeout` is how
         many seconds a call takes where the caller says nothing. `name` is the method's if it is not to be the function's. An
@@ -61,6 +75,8 @@ class Worker:
 
         Raises TypeError or ValueError, naming function and parameter, for what cannot be a method.
         """
+        if call is not None and not callable(call):
+            raise TypeError(f'{call!r} is no function; write @worker.method(effect="safe") or (name="build") above one')
 
         def offer(call: Method) -> Method:
             function = Function(call, service=self.name, name=name, effect=effect, timeout_s=timeout)
@@ -69,7 +85,7 @@ class Worker:
             self.functions[function.name] = function
             return call
 
-        return offer
+        return offer if call is None else offer(call)
 
     def run(
         self,
