@@ -57,12 +57,19 @@ def test_an_exchange_counts_the_attempts_of_earlier_dispatches_too() -> None:
     held.attempted(Finished(A, 3, unreachable(), "its id"), 2.0)
     (attempt,) = held.attempts
     assert (attempt.started_ms, attempt.duration_ms, attempt.reason) == (500, 500, "provider_unreachable")
-    assert attempt.provider_request_id == "its id"
+    assert (attempt.provider, attempt.provider_request_id) == ("acme", "its id")
     assert held.joined == unreachable()
     held.attempted(Finished(A, 3, lost()), 2.5)
     assert held.joined == lost()
     start = held.start(9.0, "deadline_exceeded", lookup=True)
     assert (start.number, start.attempt, start.deadline, start.late, start.lookup) == (3, 4, 9.0, "deadline_exceeded", True)
+
+
+def test_callers_are_told_another_name_than_the_provider_has_inside_where_there_is_one() -> None:
+    policy = MethodPolicy(provider="reports:processes", told="reports")
+    held = Held(request(), BROKER, policy, Asked(ProviderPolicy()), 10.0, 10.0, granted_at=1.0)
+    held.attempted(Finished(A, 0, unreachable()), 2.0)
+    assert [attempt.provider for attempt in held.attempts] == ["reports"]
 
 
 def test_what_is_due_is_taken_out_the_earliest_first() -> None:

@@ -78,6 +78,14 @@ async def test_calls_wait_for_a_process_before_they_are_claimed(tmp_path: Path) 
 
 
 @on_both_loops
+async def test_callers_are_told_the_service_wherever_the_function_runs(tmp_path: Path) -> None:
+    async with house(tmp_path, only("add", "build")) as here:
+        for method, params in (("add", [1, 2]), ("build", [2024])):
+            outcome = await here.call(method, params)
+            assert [attempt.provider for attempt in outcome.attempts] == ["offered"]
+
+
+@on_both_loops
 async def test_a_drain_lets_calls_end_and_takes_none(tmp_path: Path) -> None:
     async with house(tmp_path) as here:
         running = [here.begin("sleep", [0.5]), here.begin("block", [0.5])]

@@ -28,9 +28,13 @@ class ProviderPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MethodPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker must know of a method. `deadline_s` is its usual one; `reserve_s` is kept back for the lookup."""
+    """What the worker must know of a method. `deadline_s` is its usual one; `reserve_s` is kept back for the lookup.
+
+    `told` is what callers hear of who was asked; "": the provider's name.
+    """
 
     provider: str
+    told: str = ""
     deadline_s: float = 100.0
     has_lookup: bool = False
     reserve_s: float = 5.0
@@ -98,7 +102,7 @@ class Held(msgspec.Struct, gc=False):
         outcome = event.outcome
         self.attempts += (
             Attempt(
-                provider=self.method.provider,
+                provider=self.method.told or self.method.provider,
                 started_ms=round((self.started_at - self.granted_at) * 1000),
                 duration_ms=round((now - self.started_at) * 1000),
                 reason=outcome.reason,

@@ -77,7 +77,7 @@ def machine_of(
     """The worker's machine. What waits for a free process waits for it before the claim, when nothing of it has begun."""
     name, in_pool = offering.name, f"{offering.name}:processes"
     policies = {
-        each.name: MethodPolicy(provider=name if each.is_async else in_pool, deadline_s=each.timeout_s or 100.0)
+        each.name: MethodPolicy(provider=name if each.is_async else in_pool, told=name, deadline_s=each.timeout_s or 100.0)
         for each in offering.functions.values()
     }
     providers = {
