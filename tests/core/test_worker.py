@@ -792,6 +792,14 @@ def test_after_an_unknown_the_provider_is_asked_whether_it_happened() -> None:
     assert (start.lookup, start.number, start.deadline, start.late) == (True, 2, 9.9, "deadline_exceeded")
 
 
+def test_a_lookup_takes_no_longer_than_an_attempt_may() -> None:
+    play = running(method={"has_lookup": True}, attempt_timeout_s=2.0)
+    start = play.hears(Finished(A, 1, lost())).one(Start)
+    assert (start.lookup, start.deadline) == (True, 2.0)
+    late = running(method={"has_lookup": True, "reserve_s": 1.0}, attempt_timeout_s=2.0).at(9.0)
+    assert late.hears(Finished(A, 1, lost())).one(Start).deadline == 9.9  # nor than the call
+
+
 def test_found_is_the_result() -> None:
     outcome = final_of(looking().hears(Finished(A, 2, OK)))
     assert (outcome.reason, outcome.executed, outcome.result) == ("ok", "yes", OK.result)

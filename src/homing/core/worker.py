@@ -295,14 +295,15 @@ class Worker:
     # Under the grant: attempts, pauses, lookup
 
     def _start(self, held: Held, now: float) -> list[Action]:
-        held.phase = "running"
+        held.phase, held.started_at = "running", now
+        return self._ask(held, held.exchange_deadline, now)
+
+    def _ask(self, held: Held, deadline: float, now: float, *, lookup: bool = False) -> list[Action]:
         held.number += 1
-        held.started_at = now
-        deadline, late = held.exchange_deadline, "deadline_exceeded"
-        bound_s = held.provider.policy.attempt_timeout_s
+        bound_s, late = held.provider.policy.attempt_timeout_s, "deadline_exceeded"
         if bound_s is not None and now + bound_s < deadline:
             deadline, late = now + bound_s, "provider_timeout"
-        return [held.start(deadline, late)]
+        return [held.start(deadline, late, lookup=lookup)]
 
     def _exchanged(self, event: Finished, now: float) -> list[Action]:
         held = self._held.get(event.call_id)
@@ -337,8 +338,7 @@ class Worker:
         if held.method.has_lookup and now < held.deadline and in_doubt(held):
             self._timers.pop(held.request.call_id, None)
             held.phase = "looking"
-            held.number += 1
-            return [held.start(held.deadline, "deadline_exceeded", lookup=True)]
+            return self._ask(held, held.deadline, now, lookup=True)
         return self._finish(held, now)
 
     # The outcome, held until it is seen
