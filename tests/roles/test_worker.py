@@ -1,5 +1,6 @@
 """What the worker's hands make of a provider, seen from the caller's side."""
 
+import gzip
 import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -116,6 +117,21 @@ def test_an_answer_that_is_not_what_was_promised(body: bytes, reason: str, tmp_p
         data = homing.call("acme.once", {}).data
         assert (data["reason"], data["executed"]) == (reason, "unknown")
         assert homing.call("acme.once", {}).data["reason"] == reason  # and the next call is not disturbed
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "when"),
+    [
+        (b'"' + b"x" * 1023 + b'"', {}, ""),
+        (gzip.compress(b'"' + b"x" * 1023 + b'"'), {"Content-Encoding": "gzip"}, " once its content coding is undone"),
+    ],
+    ids=["plain", "gzip"],
+)
+def test_an_answer_that_is_too_large_names_its_limit(body: bytes, headers: dict[str, str], when: str, tmp_path: Path) -> None:
+    with Serving(HOUSE, tmp_path, lambda asked: Answer(body=body, headers=headers)) as homing:
+        reply = homing.call("acme.once", {})
+    assert (reply.data["reason"], reply.data["limit"]) == ("response_too_large", "providers.acme.response_max")
+    assert reply.error["message"].endswith(f": the response is larger than 1024 bytes{when}")
 
 
 @pytest.mark.parametrize("value", ["..", ".", "", {"a": 1}, None, 1.5])

@@ -226,7 +226,8 @@ class _Asking:
                 message = f"Provider {self._start.provider!r} was not reached within its timeout.attempt."
             else:
                 message = f"Provider {self._start.provider!r} took longer than its timeout.attempt."
-        outcome = failure(reason, message, executed=failed.executed)
+        limit = f"providers.{self._start.provider}.response_max" if reason == "response_too_large" else None
+        outcome = failure(reason, message, executed=failed.executed, limit=limit)
         outcome.status = failed.status
         return outcome
 
