@@ -85,7 +85,16 @@ GOOD: dict[str, tuple[bytes, dict[str, str], bytes, int, bool, bool, bool]] = {
     "HTTP/1.0 until close": (b"HTTP/1.0 200 OK\r\n\r\n" + BODY, {}, BODY, 200, False, True, False),
     "204": (b"HTTP/1.1 204 No Content\r\n\r\n", {}, b"", 204, True, False, False),
     "204 with a length": (
-        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", {"content-length": "5"}, b"", 204, True, False, False,
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", {"content-length": "5"}, b"", 204, False, False, False,
+    ),
+    "204 with a length of nothing": (
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", {"content-length": "0"}, b"", 204, True, False, False,
+    ),
+    "204 in chunks": (
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", {"transfer-encoding": "chunked"}, b"", 204, False, False, False,
+    ),
+    "304 with a length": (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", {"content-length": "5"}, b"", 304, False, False, False,
     ),
     "304": (b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n", {"etag": '"x"'}, b"", 304, True, False, False),
     "HEAD": (OK + b"Content-Length: 9999\r\n\r\n", {"content-length": "9999"}, b"", 200, True, False, True),

@@ -15,6 +15,7 @@ FIELD_OVERHEAD_BYTES: Final = 32  # what a header counts beside its own bytes, a
 VERSION: Final = b"HTTP/1."
 _NONE: Final[dict[str, str]] = {}  # never written to
 _NAMES_MAX: Final = 1024
+BODILESS: Final = frozenset({204, 304})  # RFC 9112 section 6.3
 KNOWN_HEADS_MAX: Final = 256
 KNOWN_HEAD_BYTES_MAX: Final = 2048
 _NAMES: Final[dict[bytes, str]] = {}  # header names as they come, to how they are shown
@@ -233,7 +234,7 @@ class Reader:
             self._headers = _NONE
             return
         self._head_complete = True
-        if self._bodyless or status in {204, 304}:
+        if self._bodyless or status in BODILESS:
             if self._bodyless:
                 self._finish(parser)
             return
@@ -285,7 +286,7 @@ class Reader:
             try:
                 data = self._decoder.feed(data)
             except ContentTooLarge:
-                raise self._refuse(self._too_large()) from None
+                raise self._refuse(self._too_large(" once its content coding is undone")) from None
             except ValueError as error:
                 raise self._refuse(Broken("response_invalid", str(error))) from None
         body = self._body
@@ -306,7 +307,12 @@ class Reader:
 
     def _finish(self, parser: HttpResponseParser) -> None:
         self._complete = True
-        self.reusable = parser.should_keep_alive()
+        self.reusable = parser.should_keep_alive() and not (self._status in BODILESS and self._announces_body())
+
+    def _announces_body(self) -> bool:
+        """Whether the head speaks of a body. Where there is none some send it all the same, later, and it must answer nobody."""
+        headers = self._headers
+        return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
     # why not
 
@@ -326,5 +332,5 @@ class Reader:
     def _too_much(self) -> Broken:
         return Broken("response_invalid", f"more than {self._head_bytes_max} bytes of headers or framing")
 
-    def _too_large(self) -> Broken:
-        return Broken("response_too_large", f"the response is larger than {self._body_bytes_max} bytes")
+    def _too_large(self, when: str = "") -> Broken:
+        return Broken("response_too_large", f"the response is larger than {self._body_bytes_max} bytes{when}")
