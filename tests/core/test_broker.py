@@ -100,7 +100,8 @@ def consistent(broker: Broker) -> None:
     for head, known in roster.gateways.items():
         assert (roster.at.get(known.peer) == head) == (head not in broker._gone)
     assert set(roster.at.values()) <= roster.gateways.keys()
-    assert broker._told_lives or not broker._counting or broker._pace.at is not None
+    assert not broker._news.changed or not broker._counting or broker._news.next_deadline() is not None
+    assert broker._news.owed.keys() <= broker._news._paces.keys() <= broker._links.peers.keys()
     for name in broker._services:
         assert broker.queued(name) == broker._services[name].length
     for life in broker._workers:
@@ -1060,6 +1061,41 @@ def test_a_worker_that_offers_ever_other_methods_is_told_of_twice_a_second() -> 
     assert len(told) == 11, "there was nothing more to tell"
     assert told[-1].methods == (MethodOffer("acme.49", "acme"),)
     play.gets(W1, offering(ONE, CHARGE)).says_among_others(Send(G, Workers((ONE,), (CHARGE,))))
+
+
+def test_a_flood_of_hello_is_answered_with_whom_it_reaches_twice_a_second() -> None:
+    """Each is a few bytes, and what is told of ten thousand methods is megabytes."""
+    play = broker(heartbeat_s=30.0)
+    play.gets(W1, offering(ONE, CHARGE)).whatever()
+    said = play.gets(G, *[Hello(GATEWAY)] * 1000)
+    assert len(said.all(Workers)) == 9, "and one when it came"
+    assert len(said.all(Heartbeat)) == 1000
+    play.passes(0.4).says_nothing()
+    play.passes(0.2).says(Send(G, Workers((ONE,), (CHARGE,))))
+    play.passes(20.0).says_nothing()
+    play.gets(G, Hello(GATEWAY)).says(Send(G, like(Heartbeat)), Send(G, Workers((ONE,), (CHARGE,))))
+
+
+def test_a_flood_of_gaps_is_answered_with_whom_it_reaches_twice_a_second() -> None:
+    play = broker(heartbeat_s=30.0)
+    beat = Heartbeat(life=GATEWAY, peer_life=BROKER_LIFE, sent=7, received=0, gap=True)
+    assert len(play.gets(G, *[beat] * 1000).all(Workers)) == 9
+    assert len(play.passes(1.0).all(Workers)) == 1
+
+
+def test_a_gateway_that_is_back_need_not_wait_because_it_asked_often() -> None:
+    play = broker(heartbeat_s=30.0)
+    play.gets(G, *[Hello(GATEWAY)] * 20).whatever()
+    play.gets(G2, Hello(OTHER_GATEWAY)).says(Send(G2, like(Heartbeat)), Send(G2, Workers((), ())))
+    play.hears(PeerLost(G)).says_nothing()
+    play.gets(G, Hello(GATEWAY)).says(Send(G, like(Heartbeat)), Send(G, Workers((), ())))
+
+
+def test_what_changes_is_told_those_who_asked_too_often_as_well() -> None:
+    play = broker(heartbeat_s=30.0)
+    play.gets(G, *[Hello(GATEWAY)] * 20).whatever()
+    play.gets(W1, offering(ONE, CHARGE)).says(Send(W1, like(Heartbeat)), Send(G, Workers((ONE,), (CHARGE,))))
+    play.passes(20.0).says_nothing()
 
 
 def test_where_nothing_is_lost_nobody_is_told() -> None:

@@ -5,7 +5,7 @@ import pytest
 from homing.core import codec
 from homing.core.limits import Rate
 from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
-from homing.core.reach import METHODS_KEPT_S, Pace, Reach, first_of_each, workers_of
+from homing.core.reach import METHODS_KEPT_S, News, Pace, Reach, first_of_each, workers_of
 from tests.core.people import BACKUP, BROKER, ONE, TWO
 
 CHARGE, REFUND, NEWER = MethodOffer("a.charge", "a"), MethodOffer("a.refund", "a"), MethodOffer("a.charge", "a", "safe")
@@ -146,3 +146,25 @@ def test_a_pace_is_quick_at_first_and_then_says_when_to_ask_again() -> None:
     assert pace.at is None
     assert not pace.due(0.5)
     assert pace.at == 1.0
+
+
+def test_who_asks_too_often_is_told_later_and_once() -> None:
+    news = News()
+    assert [news.asked(BROKER, 1.0) for _ in range(12)] == [True] * 10 + [False] * 2
+    assert news.next_deadline() == 1.5
+    assert news.due(list, 1.4) == []
+    assert news.due(list, 1.5) == [BROKER]
+    assert news.next_deadline() is None
+    assert not news.asked(BROKER, 1.6)
+    assert news.asked(BACKUP, 1.6), "each for itself"
+    news.left(BROKER)
+    assert news.next_deadline() is None
+
+
+def test_who_is_told_of_a_change_is_owed_nothing() -> None:
+    news = News()
+    while news.asked(BROKER, 1.0):
+        pass
+    news.changed = True
+    assert news.due(lambda: [BACKUP, BROKER], 1.0) == [BACKUP, BROKER]
+    assert (news.changed, news.next_deadline()) == (False, None)

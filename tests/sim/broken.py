@@ -175,8 +175,8 @@ class PassesEveryClaimOn(Broker):
 class TellsNobodyWhoIsThere(Broker):
     """Gateways hear at the beginning whom it reaches, and never again."""
 
-    def _tell_lives(self) -> list[Action]:
-        self._told_lives = True
+    def _tell_lives(self, now: float) -> list[Action]:
+        self._news.changed = False
         return []
 
 

@@ -31,8 +31,8 @@ from homing.core.messages import (
     Settled,
 )
 from homing.core.permits import Permit
-from homing.core.queues import Copy, Offering, Service, weight
-from homing.core.reach import TELLING, Pace, workers_of
+from homing.core.queues import Copy, Offering, Service, service_of, weight
+from homing.core.reach import News, workers_of
 from homing.core.refusals import BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal, unreadable
 from homing.core.roster import Roster
 from homing.core.services import Services
@@ -72,8 +72,7 @@ class Broker:
         self._workers: dict[Life, Offering] = {}
         self._worker_at: dict[Peer, Offering] = {}
         self._losses = Losses()
-        self._told_lives = True  # gateways know whom this broker reaches, and what those offer
-        self._pace = Pace(TELLING)
+        self._news = News()  # of whom this broker reaches, and what those offer
         self._expiry: Deadlines[bytes] = Deadlines()  # of what is queued
         self._gone: Deadlines[bytes] = Deadlines()  # lives of workers and heads of gateways whose connection is gone
         self._links = Links(life, heartbeat_s, frame_bytes_max, insists=True)
@@ -116,8 +115,8 @@ class Broker:
         elif type(event) is PeerFound:
             self._roster.found(event.peer, event.user)
         if self._counting:
-            if not self._told_lives and self._pace.due(now):
-                actions += self._tell_lives()
+            if self._news.changed or self._news.owed:
+                actions += self._tell_lives(now)
             self._links.count_sent(actions)
             if self._giving:
                 self._giving = False
@@ -129,7 +128,7 @@ class Broker:
     def next_deadline(self) -> float | None:
         """The next expiry, loss, heartbeat or end of patience."""
         tables = (self._expiry.earliest(), self._services.patience.earliest(), self._gone.earliest())
-        return soonest(self._links.next_deadline(), self._losses.next_deadline(), self._pace.at, *tables)
+        return soonest(self._links.next_deadline(), self._losses.next_deadline(), self._news.next_deadline(), *tables)
 
     def __len__(self) -> int:
         """How many calls this broker knows of, queued or given to a worker."""
@@ -161,13 +160,14 @@ class Broker:
         self._gone.pop(head, None)
         actions = self._greet(peer, hello)
         if self._counting:
+            if not self._news.asked(peer, now):
+                return actions  # losses are said again anyway
             actions.append(self._lives_for(peer))
         return actions + [Send(peer, lost) for lost in self._losses.of(head)]
 
-    def _tell_lives(self) -> list[Action]:
-        """The gateways that are here learn whom this broker reaches now."""
-        self._told_lives = True
-        return [self._lives_for(peer) for peer in self._roster.present()]
+    def _tell_lives(self, now: float) -> list[Action]:
+        """Gateways that are here learn whom this broker reaches now."""
+        return [self._lives_for(peer) for peer in self._news.due(self._roster.present, now)]
 
     def _lives_for(self, gateway: Peer) -> Send:
         calls = self._roster.permit(gateway).calls
@@ -223,10 +223,10 @@ class Broker:
         if worker is None or not self._owns(peer, answer.call_id):
             return []
         copy = self._copies.get(answer.call_id)
-        if type(answer) is Grant and self._guarded and not self._roster.permit(peer).calls(_service_of(copy)):
+        if type(answer) is Grant and self._guarded and not self._roster.permit(peer).calls(service_of(copy)):
             self.counts["grant_forbidden"] += 1  # it may have taken the place of a gateway that is gone
             return []
-        if self._guarded and not self._roster.permit(worker.peer).serves(_service_of(copy)):
+        if self._guarded and not self._roster.permit(worker.peer).serves(service_of(copy)):
             self.counts["answer_withheld"] += 1  # it may have taken the life of a worker that is gone, and could end the call
             return []
         if type(answer) is Grant and copy is not None and copy.life == answer.life and copy.claim in (None, answer.claim):
@@ -272,7 +272,7 @@ class Broker:
         if worker is None:
             worker = self._workers[ready.life] = Offering(ready.life, peer, user)
             self._losses.back(ready.life)
-            self._told_lives = False
+            self._news.changed = True
         elif worker.peer != peer:
             self._leave_peer(worker)
             worker.peer = peer
@@ -286,14 +286,14 @@ class Broker:
         offered = frozenset(services) or worker.offered
         if (offers, offered) != (worker.methods, worker.offered):
             worker.methods, worker.offered = offers, offered
-            self._told_lives = False
+            self._news.changed = True
         return actions + self._greet(peer, ready) + self._dispatch_to(worker.life, now)
 
     def _claimed(self, peer: Peer, claim: Claim, now: float) -> list[Action]:
         if not self._speaks(peer, claim.life):
             return [Send(peer, Disconnect())]
         copy = self._copies.get(claim.call_id)
-        if self._guarded and not self._roster.permit(peer).serves(_service_of(copy)):
+        if self._guarded and not self._roster.permit(peer).serves(service_of(copy)):
             self.counts["claim_forbidden"] += 1
             return []
         if copy is not None and copy.life == claim.life and (copy.claim is None or claim.claim > copy.claim):
@@ -360,7 +360,7 @@ class Broker:
             actions += self._dispatch_to(worker.life, now)
         if heard.gap or heard.stranger:
             actions.append(self._links.beat(peer))
-            if peer in self._roster.at and self._counting:
+            if peer in self._roster.at and self._counting and self._news.asked(peer, now):
                 actions.append(self._lives_for(peer))
         return actions
 
@@ -495,6 +495,7 @@ class Broker:
 
     def _peer_lost(self, peer: Peer, now: float) -> list[Action]:
         self._links.close(peer)
+        self._news.left(peer)
         worker = self._worker_at.pop(peer, None)
         if worker is not None:
             worker.gone = True
@@ -522,7 +523,7 @@ class Broker:
         self._gone.pop(worker.life, None)
         self._services.offer(worker, {}, now)
         del self._workers[worker.life]
-        self._told_lives = False
+        self._news.changed = True
         for call_id in sorted(worker.strays)[:LOSSES_MAX]:  # under which claims, only earlier lives of this broker knew
             actions += self._to_gateway(self._losses.add(call_id, worker.life, 0, now + STRAY_LOST_S, now))
         for call_id in worker.given():
@@ -544,8 +545,3 @@ class Broker:
         for call_id, copy in list(self._copies.items()):
             if call_id[:GATEWAY_BYTES] == head and copy.life is None:
                 self._forget(copy)
-
-
-def _service_of(copy: Copy | None) -> str:
-    """Whose permit is asked for. Of a call that is not known here only those may speak whose permit is for everything."""
-    return copy.request.service if copy is not None else ""

@@ -42,6 +42,11 @@ class Copy(msgspec.Struct, gc=False):
         return (self.request.principal, self.refused_by)
 
 
+def service_of(copy: Copy | None) -> str:
+    """Whose permit is asked for. Of a call that is not known here only those may speak whose permit is for everything."""
+    return copy.request.service if copy is not None else ""
+
+
 class Offering:
     """One life of a worker: where it is, whose it is, what it offers, what it has been given by service."""
 

@@ -1,11 +1,11 @@
 """Whom a gateway's brokers reach, and what those can do, as the brokers last said."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import attrgetter
 
 from homing.core.limits import Gcra, Rate
-from homing.core.machine import Deadlines, Life, Peer
+from homing.core.machine import Deadlines, Life, Peer, soonest
 from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
 
 METHODS_KEPT_S = (
@@ -35,6 +35,47 @@ class Pace:
         wait_s = self._rate.take(now)
         self.at = now + wait_s if wait_s else None
         return not wait_s
+
+
+class News:
+    """Which gateways a broker has to tell whom it reaches: all of them once that has changed, and one that introduces itself.
+
+    Neither is done more often than its pace: what is told is long, and asked for with a few bytes.
+    """
+
+    __slots__ = ("_changes", "_paces", "changed", "owed")
+
+    def __init__(self) -> None:
+        self.changed = False
+        self._changes = Pace(TELLING)
+        self._paces: dict[Peer, Pace] = {}  # of those who asked
+        self.owed: Deadlines[Peer] = Deadlines()
+
+    def asked(self, peer: Peer, now: float) -> bool:
+        """Whether to tell this one at once. If not, it is owed."""
+        pace = self._paces.setdefault(peer, Pace(TELLING))
+        if pace.due(now):
+            return True
+        assert pace.at is not None, "it was not due"
+        self.owed.set(peer, pace.at)
+        return False
+
+    def due(self, present: Callable[[], Iterable[Peer]], now: float) -> list[Peer]:
+        """Whom to tell now, of those that are there."""
+        if self.changed and self._changes.due(now):
+            self.changed = False
+            self.owed.clear()
+            return list(present())
+        return [peer for peer in self.owed.pop_due(now) if self._paces[peer].due(now)]
+
+    def left(self, peer: Peer) -> None:
+        """Its connection is gone."""
+        self._paces.pop(peer, None)
+        self.owed.pop(peer, None)
+
+    def next_deadline(self) -> float | None:
+        """When somebody may be told again."""
+        return soonest(self._changes.at, self.owed.earliest()) if self.owed else self._changes.at
 
 
 class Reach:
