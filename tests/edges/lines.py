@@ -170,6 +170,7 @@ class Line:
         self.exchanges: list[Exchange] = []
         self.seen: list[tuple[str, str, str, str, tuple[tuple[bytes, bytes], ...], bytes]] = []
         self.refusals: list[tuple[int, str, str | None]] = []
+        self.origins: list[bytes | None] = []  # of those requests
         if self.shared is None:
             self.shared = Shared(self._answer, self.limits, self._refusal)
             self.shared.loop = cast(asyncio.AbstractEventLoop, Loop())
@@ -194,8 +195,9 @@ class Line:
         if self.reply is not None:
             self.reply(exchange)
 
-    def _refusal(self, status: int, message: str, limit: str | None) -> tuple[Fields, bytes]:
+    def _refusal(self, status: int, message: str, limit: str | None, origin: bytes | None) -> tuple[Fields, bytes]:
         self.refusals.append((status, message, limit))
+        self.origins.append(origin)
         return TEXT, f"{status} {limit}".encode()
 
     @property

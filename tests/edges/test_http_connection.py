@@ -310,6 +310,53 @@ def test_an_offer_that_is_refused_is_never_asked_for() -> None:
     assert line.transport.eof
 
 
+ORIGIN = b"Origin:\thttps://shop.example "
+REFUSED = {
+    "413 announced": (post(b"", b"/rpc", ORIGIN).replace(b"Length: 0", b"Length: 9999999"), 0),
+    "413 chunked": (b"POST / HTTP/1.1\r\nHost: a\r\n" + ORIGIN + b"\r\nTransfer-Encoding: chunked\r\n\r\nffffff\r\n", 0),
+    "417": (post(b"", b"/rpc", ORIGIN, b"Expect: more"), 0),
+    "400 line": (b"POST\r\n" + ORIGIN + b"\r\n\r\n", 0),
+    "400 host": (b"POST / HTTP/1.1\r\n" + ORIGIN + b"\r\n\r\n", 0),
+    "431": (b"POST / HTTP/1.1\r\n" + ORIGIN + b"\r\nX: " + b"y" * (32 << 10), 0),
+    "408 head": (b"POST / HTTP/1.1\r\n" + ORIGIN + b"\r\nX", 10),
+    "408 body": (post(b"abc", b"/rpc", ORIGIN)[:-1], 30),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_who_refuses_is_told_of_the_origin(name: str) -> None:
+    data, wait_s = REFUSED[name]
+    line = Line(LIMITS).feed(data)
+    line.pass_time(wait_s)
+    assert line.statuses == [int(name[:3])]
+    assert line.origins == [b"https://shop.example"]
+
+
+@pytest.mark.parametrize("held", [2, 200])
+def test_who_refuses_for_want_of_room_is_told_of_the_origin(held: int) -> None:
+    data = post(b"abc", b"/rpc", ORIGIN)
+    line = Line(ListenerLimits(held_bytes_max=held)).feed(data if held == 2 else data[:-7] + b"\r\nX: " + b"y" * 200)
+    assert (line.statuses, line.origins) == ([503], [b"https://shop.example"])
+
+
+@pytest.mark.parametrize(
+    "fields", [b"", b"X-Origin: a\r\n", b"Origin: a\r\nOrigin: a\r\n", b"Origin: a b\r\n", b"Orig", b"Origin: https://shop.exam"]
+)
+def test_no_origin_is_told_where_there_is_none_or_another(fields: bytes) -> None:
+    line = Line(LIMITS).feed(b"POST / HTTP/1.1\r\n" + fields)
+    line.pass_time(10)
+    line.feed()
+    assert line.origins == [None]
+    line = Line(LIMITS).feed(b"POST\r\n\r\nOrigin: body\r\n\r\n")
+    assert line.origins == [None]
+
+
+def test_a_refusal_of_what_comes_with_a_head_request_has_no_body() -> None:
+    line = Line().feed(b"HEAD / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n")
+    assert bytes(line.transport.sent).startswith(b"HTTP/1.1 400 ")
+    assert bytes(line.transport.sent).endswith(b"\r\n\r\n")
+
+
 # ---- time ----
 
 

@@ -161,6 +161,19 @@ def test_a_preflight_is_answered() -> None:
         assert name in found[1]["Access-Control-Allow-Headers"]
 
 
+def test_an_allowed_page_may_read_why_http_itself_refuses() -> None:
+    for status in (400, 408, 413, 431, 503):
+        headers = named(rpc.refusal(status, "No.", None, b"https://shop.example", origins=ORIGINS)[0])
+        assert headers["Access-Control-Allow-Origin"] == "https://shop.example"
+        for origin in (None, b"https://evil.example", b"\xff"):
+            headers = named(rpc.refusal(status, "No.", None, origin, origins=ORIGINS)[0])
+            assert "Access-Control-Allow-Origin" not in headers
+    for method, path in (("POST", "/elsewhere"), ("POST", "/livez")):
+        found = early(Request(method, path, headers={b"origin": b"https://shop.example"}), health=True)
+        assert found is not None
+        assert found[1]["Access-Control-Allow-Origin"] == "https://shop.example"
+
+
 def test_options_without_an_origin_says_what_is_allowed() -> None:
     found = early(Request("OPTIONS"))
     assert found is not None

@@ -235,6 +235,8 @@ def test_an_allowed_page_may_call_and_a_foreign_one_not(homing: Serving) -> None
         allowed = homing.call("open.echo", {}, Origin="https://shop.example")
         assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
         assert homing.call("open.echo", {}, Origin="https://evil.example").status == 403
+        refused = homing.call("open.echo", {"text": "x" * 2_000_000}, Origin="https://shop.example")
+        assert (refused.status, refused.headers["access-control-allow-origin"]) == (413, "https://shop.example")
         preflight = homing.request("OPTIONS", "/rpc", headers={"Origin": "https://shop.example"})
         assert (preflight.status, preflight.body) == (204, b"")
 

@@ -35,7 +35,8 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
 class Listener(Shared):
     """Gives every request to `answer`, as an `Exchange` that wants to be answered once.
 
-    `refusal(status, message, limit)` makes header fields and body of what HTTP itself refuses.
+    `refusal(status, message, limit, origin)` makes header fields and body of what HTTP itself refuses; `origin` is the Origin that
+    its head has, as far as there is one.
 
     `held_bytes`, `accepted`, `requests`, `refused`, `abandoned` and `resets` count; `connections` is how many there are.
     """

@@ -18,7 +18,7 @@ from homing.edges.http_exchange import (
     Exchange,
     Shared,
 )
-from homing.edges.http_head import CHUNKED, REQUEST_LINE_BYTES_MAX, Head, Refusal, examine, match_head, parse_head
+from homing.edges.http_head import CHUNKED, REQUEST_LINE_BYTES_MAX, Head, Refusal, examine, match_head, origin_of, parse_head
 
 READ_AHEAD_BYTES_MAX: Final = 64 << 10  # so much may wait before reading pauses, for who does not read sees no hang-up either
 DISCARD_BYTES_MAX: Final = 8 << 20
@@ -94,7 +94,7 @@ class Connection(AnsweringConnection):
         if self.read_deadline <= now:
             self.read_deadline = NEVER
             if self.state == HEAD and self.buffer:
-                self._refuse(_SLOW_HEAD)
+                self._refuse(_SLOW_HEAD, self.buffer)
             elif self.state in {BODY, CHUNKS}:
                 self._refuse(_SLOW_BODY)
             elif self.state in {HEAD, LINGER}:
@@ -203,15 +203,16 @@ class Connection(AnsweringConnection):
         size = len(data) - start
         limits = self.shared.limits
         if start >= old or size > min(limits.header_bytes_max, REQUEST_LINE_BYTES_MAX) or data.find(b"\n", old) >= 0:
-            refusal = examine(data[start:], limits)
+            raw = data[start:]
+            refusal = examine(raw, limits)
             if refusal is not None:
-                self._refuse(refusal)
+                self._refuse(refusal, raw)
 
     def _read_head(self, head: Head | Refusal, raw: bytes, data: bytes | bytearray, start: int) -> int:
         """A whole head, and of its body what is there already. Returns where the next message begins, or this one goes on."""
         self.emptied = False
         if isinstance(head, Refusal):
-            self._refuse(head, headless=raw.startswith(b"HEAD "))
+            self._refuse(head, raw)
             return len(data)
         shared = self.shared
         exchange = Exchange(self, head, raw)
@@ -220,7 +221,7 @@ class Connection(AnsweringConnection):
             self._dispatch(exchange)
             return start
         if length > 0 and shared.held_bytes + length > shared.limits.held_bytes_max:
-            self._refuse(_HELD_FULL)
+            self._refuse(_HELD_FULL, raw)
             return len(data)
         if 0 < length <= len(data) - start:
             exchange.body = bytes(data[start : start + length])
@@ -307,9 +308,15 @@ class Connection(AnsweringConnection):
         self.report(error)
         self.reset()
 
-    def _refuse(self, refusal: Refusal, *, headless: bool = False) -> None:
-        """HTTP's own no. Where its request ends is not known or not waited for, so it is the connection's last."""
+    def _refuse(self, refusal: Refusal, raw: bytes | bytearray = b"") -> None:
+        """HTTP's own no. Where its request ends is not known or not waited for, so it is the connection's last.
+
+        `raw` is its head, or what there is of it, unless its body is being read.
+        """
         self.shared.refused += 1
+        current = self.current
+        origin = origin_of(raw) if current is None else current.header(b"origin")
+        headless = raw.startswith(b"HEAD ") if current is None else current.method == "HEAD"
         self.forget()
         self.state = LAST
         self.refused = True
@@ -318,7 +325,7 @@ class Connection(AnsweringConnection):
         if headless:
             exchange.method = "HEAD"
         self.pending.append(exchange)
-        exchange.answer(refusal.status, *self.shared.refusal(refusal.status, refusal.message, refusal.limit))
+        exchange.answer(refusal.status, *self.shared.refusal(refusal.status, refusal.message, refusal.limit, origin))
 
     def _keep(self, data: bytes | bytearray, start: int) -> None:
         """Keep what could not be used yet, and set the deadline for the rest of it."""
@@ -338,7 +345,7 @@ class Connection(AnsweringConnection):
             full = shared.held_bytes > shared.limits.held_bytes_max
             if not self.blocked:
                 if full:
-                    self._refuse(_HELD_FULL)
+                    self._refuse(_HELD_FULL, self.buffer)
             elif self.reading and (full or self.buffered > READ_AHEAD_BYTES_MAX):
                 self.reading = False
                 self.transport.pause_reading()

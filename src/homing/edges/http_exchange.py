@@ -37,7 +37,7 @@ NEVER: Final = math.inf
 NO_HEAD: Final = Head("", "", "", "1.1", {}, 0, False, False)
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, 0 s
 
-Refuse: TypeAlias = Callable[[int, str, str | None], tuple[Fields, bytes]]
+Refuse: TypeAlias = Callable[[int, str, str | None, bytes | None], tuple[Fields, bytes]]
 
 
 class Exchange:

@@ -78,6 +78,7 @@ _first_byte = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 # RFC 3986 section 3.2.2, without userinfo, which RFC 9110 section 4.2.4 forbids here.
 _host = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*)(?::[0-9]*)?")
 _absolute = re.compile(r"https?://([^/?#]+)(/[^?#]*)?(?:\?([^#]*))?", re.IGNORECASE)
+_origin = re.compile(rb"\r\norigin:[\t ]*+([!-~]*+)[\t ]*+(?=\r\n)", re.IGNORECASE)
 _huge_length = re.compile(rb"\r\ncontent-length:[\t ]*[0-9]{19,}[\t ]*\r\n", re.IGNORECASE)
 
 _RPC: Final = ("/rpc", "")
@@ -104,6 +105,13 @@ _EXPECTATION = Refusal(417, "100-continue is the only expectation that can be me
 def fields_of(raw: bytes) -> dict[bytes, bytes]:
     """The header fields of a head that was accepted before, once more."""
     return _split_any(raw)[0]
+
+
+def origin_of(raw: bytes | bytearray) -> bytes | None:
+    """The Origin of a head that was refused, or of as much of it as has come; None if there is none, or more than one."""
+    end = raw.find(b"\r\n\r\n")
+    found: list[bytes] = _origin.findall(raw, 0, len(raw) if end < 0 else end + 2)
+    return bytes(found[0]) if len(found) == 1 else None
 
 
 def parse_head(raw: bytes, limits: ListenerLimits, neat: "re.Match[bytes] | None" = None) -> Head | Refusal:

@@ -62,13 +62,13 @@ def refuse_early(request: Request, origins: frozenset[str], *, health: bool = Fa
     Returns True if it did. With `health` a GET or HEAD of /livez and /readyz is left to whoever knows how we are.
     """
     method, path = request.method, request.path
+    cors = cors_headers(request, origins)
     if path not in PATHS:
         if not health or path not in HEALTH_PATHS:
-            return _refuse(request, [], 404, "Nothing is here; calls are POSTed to /rpc.")
+            return _refuse(request, cors, 404, "Nothing is here; calls are POSTed to /rpc.")
         if method in {"GET", "HEAD"}:
             return False
-        return _refuse(request, [(b"Allow", b"GET, HEAD")], 405, f"{path} is asked with GET or HEAD.")
-    cors = cors_headers(request, origins)
+        return _refuse(request, [*cors, (b"Allow", b"GET, HEAD")], 405, f"{path} is asked with GET or HEAD.")
     if not cors and request.header(b"origin") is not None:
         return _refuse(request, [_VARY], 403, "This Origin may not call; gateway.origins lists those that may.")
     if method != "POST":
@@ -87,23 +87,26 @@ def refuse_early(request: Request, origins: frozenset[str], *, health: bool = Fa
 
 def cors_headers(request: Request, origins: frozenset[str]) -> Fields:
     """What a browser must see before it hands an answer to a page of an allowed origin; empty for everybody else."""
-    if not origins:
-        return []
-    origin = request.header(b"origin")
+    return _cors_of(request.header(b"origin"), origins) if origins else []
+
+
+def _cors_of(origin: bytes | None, origins: frozenset[str]) -> Fields:
     if origin is None or origin.decode("latin-1") not in origins:
         return []
     return [(b"Access-Control-Allow-Origin", origin), _VARY, _EXPOSED]
 
 
-def refusal(status: int, message: str, limit: str | None) -> tuple[Fields, bytes]:
-    """Header fields and body of what HTTP itself refuses: a JSON-RPC error whose id is null."""
+def refusal(
+    status: int, message: str, limit: str | None, origin: bytes | None = None, *, origins: frozenset[str] = frozenset()
+) -> tuple[Fields, bytes]:
+    """Header fields and body of what HTTP itself refuses: a JSON-RPC error whose id is null, which a page may read too."""
     retry_after_ms = RETRY_AFTER_S * 1000 if status == 503 else None
     outcome = failure(_REASONS.get(status, "invalid_request"), message, executed="no", limit=limit, retry_after_ms=retry_after_ms)
     call_id = os.urandom(16).hex()
     fields = [_JSON, (b"Homing-Call-Id", call_id.encode()), *_about(outcome)]
     if status == 503:
         fields.append(_retry_after([outcome]))
-    return fields, encode_answer(NULL, outcome, call_id)
+    return fields + _cors_of(origin, origins), encode_answer(NULL, outcome, call_id)
 
 
 def _refuse(request: Request, fields: Fields, status: int, message: str) -> bool:

@@ -5,6 +5,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from homing.config import Config
@@ -39,7 +40,8 @@ class GatewayPart:
         principals = machines.principals_of(config)
         limits = machines.gateway_limits(config)
         self.gateway = Gateway(self.calls, methods, principals, limits, log=log, metrics=metrics)
-        self.listener = Listener(self.gateway.answer, machines.listener_limits(config), refusal=rpc.refusal)
+        refusal = partial(rpc.refusal, origins=limits.origins)
+        self.listener = Listener(self.gateway.answer, machines.listener_limits(config), refusal=refusal)
         self.port = 0
         self._head = self.calls.life[:GATEWAY_BYTES]
         self._measure(metrics)
