@@ -309,6 +309,7 @@ async def test_a_401_brings_one_new_token_and_not_one_each() -> None:
         (granted(expires_in=True), None),
         (granted(token_type="bearer"), None),
         (response(b'{"access_token":"x"}'), None),
+        (response(b'{"access_token":"x","expires_in":1%b}' % (b"0" * 400)), None),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", "malformed"),
     ],
 )

@@ -22,6 +22,7 @@ HOLD_S: Final = 1.0  # after it failed: until then everybody hears the same, and
 EARLY_S: Final = 60.0  # before its end a token is renewed, or after four fifths of its life if that is later
 SAFETY_S: Final = 5.0  # before its end it is used no more, or one twentieth of its life
 LIFE_S: Final = 3600.0  # of a token whose endpoint does not say
+LIFE_MAX_S: Final = 1e12  # for ever; a number may be larger than any float
 REFUSED_AGAIN_S: Final = 60.0  # a token that replaced a refused one and is refused so soon is not replaced again
 
 _ERROR_CODE: Final = re.compile(r"[a-z_]{1,64}")  # RFC 6749 section 5.2
@@ -283,5 +284,5 @@ def _life_s(expires_in: object) -> float:
     if isinstance(expires_in, str) and expires_in.isascii() and expires_in.isdigit():
         return float(expires_in)
     if isinstance(expires_in, int | float) and not isinstance(expires_in, bool):
-        return float(expires_in)
+        return float(min(expires_in, LIFE_MAX_S))
     return LIFE_S
