@@ -117,14 +117,14 @@ LOOKED_UP = HOUSE.replace('request = "GET /x"', 'request = "POST /x"\nlookup = {
 
 
 def shortlived(asked: Asked, tokens: list[float], then: Answer) -> Answer:
-    """Tokens serve for 0.2 s. A request is lost once its token has expired; a lookup finds it, with a token that has not."""
+    """Tokens serve for 1 s. A request is lost once its token has expired; a lookup finds it, with a token that has not."""
     if asked.path == "/token":
         if tokens:
             return then
         tokens.append(time.monotonic())
-        return Answer(body={"access_token": "t0", "expires_in": 0.2})
+        return Answer(body={"access_token": "t0", "expires_in": 1})
     if asked.method == "POST":
-        return Answer(drop=True, after_s=0.3)
+        return Answer(drop=True, after_s=1.1)
     return Answer(status=401) if asked.headers["authorization"] == "Bearer t0" else Answer(body={"id": 7})
 
 

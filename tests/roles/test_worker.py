@@ -12,7 +12,7 @@ from homing.core.machine import Event, Finished, Start
 from homing.core.methods import Method
 from homing.edges.auth import new_key
 from homing.errors import Effect, Outcome
-from tests.serving import Answer, Serving
+from tests.serving import Answer, Asked, Serving
 
 HOUSE = """
 [gateway]
@@ -257,3 +257,28 @@ def test_nobody_makes_a_method_less_strict_than_it_is(tmp_path: Path) -> None:
             assert outcome.message == f"acme.charge is 'once' here, and was called as '{effect}'."
         assert homing.provider.log == []
         assert ask(homing, b"strange-call", b"{}", "once", "acme.safe").reason == "ok"
+
+
+TOKENED = STRICT.replace(
+    'base_url = "{provider}"',
+    """base_url = "{provider}"
+auth = { type = "oauth2_client_credentials", token_url = "{provider}/token", client_id = "me", client_secret = "s" }""",
+)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_nothing_is_sent_without_the_token_that_was_lost_between_claim_and_grant(status: int, tmp_path: Path) -> None:
+    """Another call's 401 takes it away from all."""
+
+    def provide(asked: Asked) -> Answer:
+        return Answer(status, {"access_token": "t1"}) if asked.path == "/token" else Answer(body=1)
+
+    with Serving(TOKENED, tmp_path, provide) as homing:
+        outcome = ask(homing, b"ours-call", b"{}")
+    sent = [(asked.path, asked.headers["authorization"]) for asked in homing.provider.log[1:]]
+    if status == 200:
+        assert outcome.reason == "ok"
+        assert sent == [("/charge", "Bearer t1")]
+    else:
+        assert (outcome.reason, outcome.executed) == ("provider_unreachable", "no")
+        assert sent == []

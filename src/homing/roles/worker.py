@@ -97,10 +97,10 @@ class _Asking:
         self._renewed = False  # a lookup's access token was refused, and it is asked again with another
 
     def begin(self) -> None:
-        """Ask the provider. A lookup comes long after its call had its credentials in hand: they may have expired meanwhile."""
+        """Ask the provider. The credentials were in hand before the claim: by now they may be refused, or, at a lookup, expired."""
         start, credentials = self._start, self._remote.credentials
         self._hands.running[start.call_id, start.number] = self
-        if start.lookup and credentials is not None and not credentials.ready(time.monotonic()):
+        if credentials is not None and not credentials.ready(time.monotonic()):
             self._waiting = credentials.prepare(start.deadline, self._prepared)
         else:
             self._ask()
@@ -111,7 +111,7 @@ class _Asking:
             self._running.cancel()
         elif self._waiting is not None:
             self._waiting.cancel()
-            self._later(failure("cancelled", "The lookup was given up.", executed="no"))
+            self._later(failure("cancelled", "It was given up while it waited for an access token.", executed="no"))
 
     def _prepared(self, problem: str | None) -> None:
         self._waiting = None
