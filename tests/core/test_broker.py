@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from homing.core.broker import Broker, BrokerLimits
+from homing.core.links import ROOM_BYTES
 from homing.core.losses import LOSSES_MAX
 from homing.core.machine import (
     Abandoned,
@@ -1419,6 +1420,24 @@ def test_params_that_no_worker_reads_are_refused() -> None:
     play = broker()
     play.gets(W1, small(ONE, 11)).says_nothing()
     play.gets(G, request(A)).says(refusal(A, reason="too_large", limit="broker.frame_bytes_max"))
+
+
+def test_a_key_that_no_worker_reads_is_refused() -> None:
+    """Its connection would be cut, and each next one, for what somebody else said."""
+    long = {"key": "\U0001f514" * 20_000, "trace": "t" * 10_000}  # 90,000 bytes
+    play = broker()
+    play.gets(W1, small(ONE, 90_000 - ROOM_BYTES - 1)).says_nothing()
+    play.gets(G, request(A, **long)).says(refusal(A, reason="too_large", limit="broker.frame_bytes_max"))
+    play.gets(W2, small(TWO, 90_000 - ROOM_BYTES)).says_nothing()
+    play.gets(G, request(B, **long)).says(Send(W2, request(B, **long)))
+
+
+def test_what_others_say_is_short_enough_for_whoever_is_told() -> None:
+    play = working(A)
+    long = Reject(A, "refused", "circuit_open", "m" * 65_536)
+    play.gets(W1, long).says(refusal(A, reason="circuit_open", message="m" * 1000))
+    many = tuple(map(call_id, range(1500)))
+    play.gets(G, Settled(ONE, many)).says(Send(W1, Settled(ONE, many[:1000])), Send(W1, Settled(ONE, many[1000:])))
 
 
 def test_what_waited_for_a_worker_that_cannot_read_it_is_refused_when_it_comes() -> None:

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from homing.core.links import FRAME_BYTES_MAX, INTRODUCE_EVERY_S, UNLIMITED, Heard, Links
+from homing.core import codec
+from homing.core.links import FRAME_BYTES_MAX, INTRODUCE_EVERY_S, ROOM_BYTES, UNLIMITED, Heard, Links, frame_bytes
 from homing.core.machine import Action, Send, Settle
 from homing.core.messages import Cancel, Heartbeat, Hello, Message, Ready
 from homing.errors import Outcome
+from tests.core.people import request
 
 HERE, THERE, REBORN = b"life-of-this-one", b"life-of-that-one", b"life-after-death"
 PEER, ANOTHER = b"peer", b"another"
@@ -320,3 +322,16 @@ def test_two_sides_that_lose_nothing_never_hear_of_a_gap() -> None:
                 assert not heard.gap
                 assert heard.stranger is (turn < 1)
         here, there = there, here
+
+
+def test_a_request_is_as_large_as_its_params_or_what_its_header_has_beyond_the_room_for_it() -> None:
+    assert frame_bytes(request(body=b"12345", key="k" * ROOM_BYTES)) == 5
+    assert frame_bytes(request(body=b"", key="k" * ROOM_BYTES, trace="t" * 7)) == 7
+    assert frame_bytes(request(body=b"12345678", key="k" * ROOM_BYTES, trace="t" * 7)) == 8
+    assert frame_bytes(request(body=b"", key="\U0001f514" * (ROOM_BYTES // 4), trace="\U0001f514")) == 4
+
+
+def test_whatever_else_a_header_says_fits_in_with_the_room() -> None:
+    long = "\U0001f514" * 256
+    said = request(service=long, method=long, principal=long, key="k" * ROOM_BYTES, body=b"", attempts=2**62)
+    assert len(codec.pair(said)[0]) < 64 * 1024

@@ -6,12 +6,24 @@ import msgspec
 import pytest
 
 from homing.core import codec
-from homing.core.messages import Final
+from homing.core.messages import Final, Reject, Settled
 from homing.core.permits import ANYTHING, NOTHING, Permit
 from homing.core.queues import Copy, Offering, Service
-from homing.core.refusals import SOON_MS, BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal
+from homing.core.refusals import (
+    SETTLED_LENGTH_MAX,
+    SOON_MS,
+    TEXT_LENGTH_MAX,
+    BrokerLimits,
+    brief,
+    fitted,
+    forbidden,
+    no_worker,
+    parts,
+    queue_full,
+    refusal,
+)
 from homing.errors import Attempt, Outcome, failure
-from tests.core.people import ONE, W1, A, request
+from tests.core.people import ONE, W1, A, call_id, request
 
 LIMITS = BrokerLimits(queue_length_max=2, held_bytes_max=100, no_worker_after_s=5.0)
 
@@ -116,3 +128,20 @@ def test_of_junk_too_large_nothing_is_known() -> None:
     assert isinstance(junk, Final)
     outcome = fitted(junk, 500).outcome
     assert (outcome.reason, outcome.executed) == ("response_too_large", "unknown")
+
+
+def test_of_a_refusal_as_much_is_passed_on_as_anybody_reads() -> None:
+    said = Reject(A, "refused", "circuit_open", "m" * TEXT_LENGTH_MAX, 7, None)
+    assert brief(said) is said
+    long = Reject(A, "refused", "circuit_open", "\U0001f514" * 65_536, 7, "l" * 65_536)
+    assert brief(long) == Reject(A, "refused", "circuit_open", "\U0001f514" * TEXT_LENGTH_MAX, 7, "l" * TEXT_LENGTH_MAX)
+
+
+def test_a_long_list_of_what_is_settled_is_passed_on_in_parts() -> None:
+    """A worker that reads small frames would lose its connection by it."""
+    call_ids = tuple(map(call_id, range(2 * SETTLED_LENGTH_MAX + 1)))
+    short = Settled(ONE, call_ids[:SETTLED_LENGTH_MAX])
+    assert parts(short) == [short]
+    told = parts(Settled(ONE, call_ids))
+    assert [len(one.call_ids) for one in told] == [SETTLED_LENGTH_MAX, SETTLED_LENGTH_MAX, 1]
+    assert tuple(each for one in told for each in one.call_ids) == call_ids

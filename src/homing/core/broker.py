@@ -33,7 +33,7 @@ from homing.core.messages import (
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Offering, Service, service_of, weight
 from homing.core.reach import News, workers_of
-from homing.core.refusals import BrokerLimits, fitted, forbidden, no_worker, queue_full, refusal, unreadable
+from homing.core.refusals import BrokerLimits, brief, fitted, forbidden, no_worker, parts, queue_full, refusal, unreadable
 from homing.core.roster import Roster
 from homing.core.services import Services
 
@@ -237,7 +237,7 @@ class Broker:
         worker = self._workers.get(settled.life)
         if worker is None or not all(self._owns(peer, call_id) for call_id in settled.call_ids):
             return []
-        return [Send(worker.peer, settled)]
+        return [Send(worker.peer, part) for part in parts(settled)]
 
     def _lost_seen(self, peer: Peer, seen: LostSeen, now: float) -> list[Action]:
         if self._owns(peer, seen.call_id):
@@ -340,7 +340,7 @@ class Broker:
         others = reject.reason == "method_not_found" and service.workers.keys() - copy.refused_by  # they may know it
         if reject.kind == "refused" and not others and service.idle_worker(copy) is None:
             self._forget(copy)
-            return [*self._to_gateway(reject), *self._dispatch(service, now)]
+            return [*self._to_gateway(brief(reject)), *self._dispatch(service, now)]
         return self._requeue(copy, now)
 
     def _heartbeat(self, peer: Peer, beat: Heartbeat, now: float) -> list[Action]:

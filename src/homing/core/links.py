@@ -8,11 +8,22 @@ and READY introduce: each is answered with a heartbeat, so that both sides know 
 import msgspec
 
 from homing.core.machine import Action, Peer, Send
-from homing.core.messages import Heartbeat, Hello, Message, Ready
+from homing.core.messages import Heartbeat, Hello, Message, Ready, Request
 
 INTRODUCE_EVERY_S = 0.2
 FRAME_BYTES_MAX = 16 * 1024 * 1024  # where nobody says otherwise
 UNLIMITED = 1 << 62
+ROOM_BYTES = 60 * 1024  # that any reader has for a header beyond what it announces
+UTF8_BYTES_MAX = 4  # of a character
+
+
+def frame_bytes(request: Request) -> int:
+    """How large a frame must be read by whom it is sent to: the params', or that of a header with a very long key or trace."""
+    body, key, trace = request.body, request.key, request.trace
+    if UTF8_BYTES_MAX * (len(key) + len(trace)) <= ROOM_BYTES:
+        return len(body)
+    beside = len(key.encode("utf-8", "replace")) + len(trace.encode("utf-8", "replace"))
+    return max(len(body), beside - ROOM_BYTES)
 
 
 class Heard(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from homing.core.links import UNLIMITED
+from homing.core.links import UNLIMITED, frame_bytes
 from homing.core.machine import Life, Peer
 from homing.core.messages import MethodOffer, Request
 
@@ -142,7 +142,7 @@ class Service:
 
     def blind_to(self, copy: Copy) -> frozenset[Life]:
         """Those of its workers that do not read so large a frame."""
-        size = len(copy.request.body)
+        size = frame_bytes(copy.request)
         return frozenset(life for life, worker in self.workers.items() if worker.frame_bytes_max < size)
 
     def pop(self, copy: Copy) -> None:
@@ -161,7 +161,7 @@ class Service:
     def idle_worker(self, copy: Copy) -> Offering | None:
         """The worker with the most credit left that has not refused this call, and reads so large a frame."""
         best: Offering | None = None
-        most, size = 0, len(copy.request.body)
+        most, size = 0, frame_bytes(copy.request)
         for worker in self.workers.values():
             credit = worker.credit(self.name)
             if credit > most and size <= worker.frame_bytes_max and worker.life not in copy.refused_by:

@@ -5,11 +5,13 @@ import msgspec
 from homing.core import codec
 from homing.core.holding import frame_bytes, too_large
 from homing.core.machine import margin_s
-from homing.core.messages import Final, Reject, Request
+from homing.core.messages import Final, Reject, Request, Settled
 from homing.core.permits import Permit
 from homing.core.queues import Copy, Service, weight
 from homing.errors import Outcome, failure
 
+TEXT_LENGTH_MAX = 1000  # of what a worker says of its refusal: whoever is told must be able to read it
+SETTLED_LENGTH_MAX = 1000  # in one message, for the same reason
 SOON_MS = 100  # when to come again to a broker that cannot say
 
 
@@ -51,7 +53,7 @@ def queue_full(call_id: bytes, service: Service, soon_ms: int = SOON_MS) -> Reje
 
 def unreadable(call_id: bytes, service: Service) -> Reject:
     """Whoever is there could not be told of it."""
-    message = f"No worker of service {service.name!r} reads a frame as large as the params."
+    message = f"No worker of service {service.name!r} reads a frame as large as what is said with this call."
     return Reject(call_id, "refused", "too_large", message, None, "broker.frame_bytes_max")
 
 
@@ -73,6 +75,24 @@ def forbidden(request: Request, permit: Permit) -> Reject | None:
 
 def _forbidden(request: Request, message: str) -> Reject:
     return Reject(request.call_id, "refused", "forbidden", message)
+
+
+def brief(reject: Reject) -> Reject:
+    """What is passed on of a refusal."""
+    limit = reject.limit or ""
+    if len(reject.message) <= TEXT_LENGTH_MAX and len(limit) <= TEXT_LENGTH_MAX:
+        return reject
+    message = reject.message[:TEXT_LENGTH_MAX]
+    return msgspec.structs.replace(reject, message=message, limit=limit[:TEXT_LENGTH_MAX] or None)
+
+
+def parts(settled: Settled) -> list[Settled]:
+    """As it is, or if it is long in several."""
+    call_ids = settled.call_ids
+    if len(call_ids) <= SETTLED_LENGTH_MAX:
+        return [settled]
+    starts = range(0, len(call_ids), SETTLED_LENGTH_MAX)
+    return [Settled(settled.life, call_ids[start : start + SETTLED_LENGTH_MAX]) for start in starts]
 
 
 def fitted(final: Final, bytes_max: int) -> Final:
