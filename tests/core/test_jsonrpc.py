@@ -672,3 +672,25 @@ def test_and_refused_as_if_it_came_in_ours(text: bytes, reason: str) -> None:
     refused_call = jsonrpc.read_call("acme.charge", text)
     assert isinstance(refused_call, Refused)
     assert (refused_call.id, refused_call.outcome.reason) == (b"null", reason)
+
+
+@pytest.mark.parametrize(
+    "rest", ['"params":[1e9999,0e0]', '"params":null', '"params":{"a":1e9999},"x":1', '"meta":{"timeout":1e9999}', '"meta":null']
+)
+def test_params_and_wishes_of_whom_nobody_lets_in_are_not_read(rest: str) -> None:
+    text = ('{"jsonrpc":"2.0","id":7,"method":"m",' + rest + "}").encode()
+    assert jsonrpc.parse(text, batch_length_max=2).__class__ is jsonrpc.Refused
+    bare = jsonrpc.Call(b"7", "m", None, b"", None, None)
+    assert jsonrpc.parse(text, batch_length_max=2, envelopes_only=True) == bare
+    batch = jsonrpc.parse(b"[" + text + b",5]", batch_length_max=2, envelopes_only=True)
+    assert isinstance(batch, jsonrpc.Batch)
+    assert batch.items[0] == bare
+    assert isinstance(batch.items[1], jsonrpc.Refused)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"jsonrpc":"2.0","method":"m","id":1,"id":1}', '{"jsonrpc":"2.0","id":[],"method":"m"}', "{", "[]"]
+)
+def test_what_is_no_request_is_none_either_where_only_the_envelope_is_read(text: str) -> None:
+    for body in (text.encode(), b"[" + text.encode() + b"]"):
+        assert jsonrpc.parse(body, batch_length_max=2, envelopes_only=True) == jsonrpc.parse(body, batch_length_max=2)

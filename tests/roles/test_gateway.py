@@ -95,6 +95,15 @@ def test_a_wrong_key_is_401_even_where_none_is_needed(homing: Serving) -> None:
         assert homing.call("open.echo", {}, **bearer("hk_" + "Z" * 43)).status == 401
 
 
+def test_what_a_stranger_sends_as_params_is_not_read(homing: Serving) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"method":"%b","params":{"a":1e9999}}'
+    with homing:
+        assert homing.post(body % b"open.echo").error["code"] == -32600  # as its number is too long
+        assert homing.post(body % b"open.echo", **bearer(KEY)).error["code"] == -32600
+        assert homing.post(body % b"open.echo", **bearer("hk_" + "Z" * 43)).status == 401
+        assert homing.post(b"[%b]" % (body % b"open.echo"), **bearer("hk_" + "Z" * 43)).status == 401
+
+
 def test_both_keys_of_a_rotation_open_what_the_patterns_name(homing: Serving) -> None:
     with homing:
         for key in (KEY, OTHER):

@@ -148,7 +148,8 @@ class Gateway:
         if wishes is None:
             return
         body, exchange.body = exchange.body, b""
-        parsed = jsonrpc.parse(body, batch_length_max=self._limits.batch_length_max)
+        hopeless = self._is_hopeless(wishes)
+        parsed = jsonrpc.parse(body, batch_length_max=self._limits.batch_length_max, envelopes_only=hopeless)
         if isinstance(parsed, jsonrpc.Batch):
             self._answer_batch(exchange, parsed, wishes)
             return
@@ -162,6 +163,12 @@ class Gateway:
             refusal = parsed.outcome
             self._log_item(call_id, parsed, wishes, refusal)
         self._answer_one(exchange, parsed.id, refusal, call_id.hex(), 0)
+
+    def _is_hopeless(self, wishes: "_Wishes | Outcome") -> bool:
+        """Whether its head alone keeps every call of a body out."""
+        if isinstance(wishes, Outcome):
+            return True
+        return wishes.usage is None and (wishes.principal is not None or not self._limits.anonymous)
 
     def _answer_batch(self, exchange: Exchange, items: jsonrpc.Batch, wishes: "_Wishes | Outcome") -> None:
         batch = Batch(exchange, len(items.items), close=self._close_batch, abandon=self.abandon)
