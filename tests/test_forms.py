@@ -115,8 +115,8 @@ def test_a_value_of_the_form_is_read(form: Form, raw: object, value: object, tmp
         (forms.BASE_URL, "https://api.exämple/", "no URL may have"),
         (forms.BASE_URL, "https:///x", "the host is missing"),
         (forms.BASE_URL, "https://api.example:0", "cannot be 0"),
-        (forms.BASE_URL, "https://api.example:99999", "port out of range"),
-        (forms.BASE_URL, "https://[::1", "invalid IPv6 URL"),
+        (forms.BASE_URL, "https://api.example:99999", "a port is a number from 1 to 65535"),
+        (forms.BASE_URL, "https://[::1", "no IPv6 address"),
         (forms.TOKEN_URL, "https://a@login.example", "credentials or a fragment"),
         (forms.PROXY, "https://proxy.example", "plain HTTP"),
         (forms.PROXY, "http://proxy.example/x", "a proxy has no path"),
@@ -148,6 +148,14 @@ def test_a_value_of_another_form_is_told_why(form: Form, raw: object, says: str,
         form.parse(raw, tmp_path)
     assert says in str(raised.value)
     assert bool(says) is bool(str(raised.value))
+
+
+@pytest.mark.parametrize("password", ["hun/ter2", "hun?ter2", "hun#ter2", "hun[ter2]", "hun[ter2", "hun\\ter2", "hun ter2"])
+def test_what_is_wrong_with_a_url_is_told_without_its_password(password: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        forms.PROXY.parse(f"http://user:{password}@proxy.example:3128", forms.NOWHERE)
+    assert "hun" not in str(raised.value)
+    assert "ter2" not in str(raised.value)
 
 
 def test_paths_count_from_the_folder_that_is_given(tmp_path: Path) -> None:

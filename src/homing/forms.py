@@ -248,11 +248,14 @@ def _split_url(text: str) -> SplitResult:
         raise ValueError("it begins with neither http:// nor https://")
     if not text.isascii() or re.search(r"""[\s<>"{}|\\^`]""", text):
         raise ValueError("it has a character in it that no URL may have")
-    try:
+    try:  # what is said of a URL repeats none of it: it may be a piece of a password
         url = urlsplit(text)
+    except ValueError:
+        raise ValueError("what stands in brackets is no IPv6 address") from None
+    try:
         port = url.port
-    except ValueError as error:
-        raise ValueError(str(error)[:1].lower() + str(error)[1:]) from None
+    except ValueError:
+        raise ValueError("a port is a number from 1 to 65535; in a password / ? # are written %2F %3F %23") from None
     if not url.hostname:
         raise ValueError("the host is missing")
     if port == 0:
