@@ -142,6 +142,19 @@ def test_params_by_name(params: object, named: dict[str, object]) -> None:
     assert method().by_name(params) == named
 
 
+def test_what_is_wrong_with_positions_is_told_by_position() -> None:
+    names = ("a/b", "c~d", "e")
+    schema = {
+        "additionalProperties": False,
+        "required": ["f"],
+        "properties": {"a/b": {"type": "integer"}, "c~d": {"items": {"type": "integer"}}, "e": {}, "f": {}},
+    }
+    made = method(MethodSpec(name="a", provider="acme", request="POST /a", positional=names, params=schema))
+    assert {error.path for error in made.validate({"a/b": "x", "c~d": [1, "x"]})[1]} == {"", "/a~1b", "/c~0d/1"}
+    assert {error.path for error in made.validate(["x", [1, "x"]])[1]} == {"", "/0", "/1/1"}
+    assert made.by_position((ParamError("/e", "no"), ParamError("/0", "no"))) == (ParamError("/2", "no"), ParamError("/0", "no"))
+
+
 def test_positional_params_are_rendered_too() -> None:
     made = method(MethodSpec(name="a", provider="acme", request="POST /a", positional=("x", "y")))
     assert made.render([1, "z"], b'[1,"z"]', CallInfo(id="c")).body == b'{"x":1,"y":"z"}'

@@ -65,6 +65,12 @@ effect = "keyed"
 idempotency_key = {{ header = "Key", required = true, lifetime = "1h" }}
 request = "POST /keyed"
 
+[methods."open.item"]
+provider = "acme"
+effect = "safe"
+request = "GET /items/{{id}}"
+positional = ["id"]
+
 [methods."open.echo"]
 provider = "acme"
 effect = "safe"
@@ -111,6 +117,17 @@ def test_both_keys_of_a_rotation_open_what_the_patterns_name(homing: Serving) ->
             assert homing.call("acme.list_all", **bearer(key)).result == {}
             refused = homing.call("acme.keyed", {}, **bearer(key))
             assert (refused.status, refused.error["code"], refused.data["executed"]) == (403, 4030, "no")
+
+
+def test_errors_lead_into_the_params_as_they_were_sent(homing: Serving) -> None:
+    with homing:
+        for params, path in (({"account": 5}, "/account"), ([5], "/0"), (["a", 0], "/1")):
+            refused = homing.call("acme.charge", params, **bearer(KEY))
+            assert ([error["path"] for error in refused.data["errors"]], refused.error["code"]) == ([path], -32602)
+            assert refused.error["message"].startswith(path)
+        for item, path in (({"id": ".."}, "/id"), ([".."], "/0")):  # which only whoever makes the request finds out
+            refused = homing.call("open.item", item)
+            assert [error["path"] for error in refused.data["errors"]] == [path]
 
 
 def test_a_method_that_is_not_there(homing: Serving) -> None:

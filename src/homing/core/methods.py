@@ -22,6 +22,7 @@ from homing.core.exchange import HttpRequest, HttpResponse
 from homing.core.jsonrpc import encode_value
 from homing.core.mapping import Expression
 from homing.core.rendering import WITHOUT_BODY, Rendering, RequestSpec, check_header_name, compile_request
+from homing.core.scalars import pointer
 from homing.core.schemas import Validator, errors_of, prepare
 from homing.core.specs import CallInfo, IdempotencySpec, MappingError, MethodSpec, Problem, ProviderSpec
 from homing.core.traps import did_you_mean, is_closed, properties, undeclared
@@ -85,15 +86,27 @@ class Method:
         return self._answers.evaluations_failed if self._answers else 0
 
     def validate(self, params: object) -> tuple[dict[str, object], tuple[ParamError, ...]]:
-        """Return params as an object, an array by `positional`, and what is wrong with them, at most 20 things."""
-        if not isinstance(params, dict):
+        """Return params as an object, an array by `positional`, and what is wrong with them as they came, at most 20 things."""
+        named = params
+        if not isinstance(named, dict):
             try:
-                params = self.by_name(params)
+                named = self.by_name(params)
             except MappingError as error:
                 return {}, (ParamError(error.path, error.message),)
-        if self._validator is None or self._validator.is_valid(params):
-            return params, ()
-        return params, errors_of(self._validator, params)
+        if self._validator is None or self._validator.is_valid(named):
+            return named, ()
+        errors = errors_of(self._validator, named)
+        return named, self.by_position(errors) if isinstance(params, list) else errors
+
+    def by_position(self, errors: tuple[ParamError, ...]) -> tuple[ParamError, ...]:
+        """Return errors whose paths lead into the array that the params came as: who sent positions has no names."""
+        places = {pointer((name,)): f"/{index}" for index, name in enumerate(self.positional)}
+        found = []
+        for error in errors:
+            end = error.path.find("/", 1)
+            first, rest = (error.path, "") if end < 0 else (error.path[:end], error.path[end:])
+            found.append(ParamError(places.get(first, first) + rest, error.message))
+        return tuple(found)
 
     def by_name(self, params: object) -> dict[str, object]:
         """Return params as an object: absent ones are empty, an array is named by `positional`. Raises MappingError."""

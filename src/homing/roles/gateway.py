@@ -57,7 +57,10 @@ class _Usage:
 
 
 class _Open:
-    """A call from admission to settlement, as the gateway's outside knows it. `asker` is the HTTP exchange of a call that came alone."""
+    """A call from admission to settlement, as the gateway's outside knows it.
+
+    `asker` is the HTTP exchange of a call that came alone, `ordered` the method of one whose params came as an array.
+    """
 
     __slots__ = (
         "admitted_at",
@@ -68,6 +71,7 @@ class _Open:
         "id",
         "index",
         "method",
+        "ordered",
         "timeout_ms",
         "usage",
     )
@@ -81,6 +85,7 @@ class _Open:
         call_id: bytes,
         hex_id: str,
         method: str,
+        ordered: Method | None,
         usage: _Usage | None,
         admitted_at: float,
         timeout_ms: int,
@@ -92,6 +97,7 @@ class _Open:
         self.call_id = call_id
         self.hex_id = hex_id
         self.method = method
+        self.ordered = ordered
         self.usage = usage
         self.admitted_at = admitted_at
         self.timeout_ms = timeout_ms
@@ -268,7 +274,8 @@ class Gateway:
         timeout_ms = round(timeout_s * 1000)
         body = call.params_raw if params is call.params else jsonrpc.encode_value(params)
         hex_id = call_id.hex()
-        open_ = _Open(self, asker, index, call.id, call_id, hex_id, name, usage, now, timeout_ms)
+        ordered = method if isinstance(call.params, list) else None
+        open_ = _Open(self, asker, index, call.id, call_id, hex_id, name, ordered, usage, now, timeout_ms)
         self._open[call_id] = open_
         if usage is not None:
             usage.in_flight += 1
@@ -364,6 +371,8 @@ class Gateway:
         if self._emptied is not None and not self._open:
             self._emptied.set()
         outcome = action.outcome
+        if outcome.errors and call.ordered is not None:
+            outcome = msgspec.structs.replace(outcome, errors=call.ordered.by_position(outcome.errors))
         who = ""
         usage = call.usage
         if usage is not None:
