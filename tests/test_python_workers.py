@@ -30,11 +30,12 @@ listen = "{broker}"
 brokers = ["{broker}"]
 """
 REPORTS = """
-import asyncio, ctypes, os, sys, time
+import asyncio, ctypes, logging, os, sys, time
 from pathlib import Path
 from homing import Worker, current_call
 
 worker = Worker("reports")
+logging.basicConfig(format="as this module would like: %(message)s")
 
 
 @worker.method(effect="safe", timeout=60)
@@ -99,6 +100,24 @@ async def leave() -> None:
     async def main():
         sys.exit(3)
     await asyncio.gather(main(), asyncio.sleep(1))
+
+
+def say(words):
+    logging.getLogger("sales").warning("%s", words)
+    logging.warning("%d", "no number")
+
+
+@worker.method(effect="safe")
+def tell() -> str:
+    say("in a process")
+    return current_call().call_id
+
+
+@worker.method(effect="safe")
+async def tell_here() -> str:
+    say("here")
+    await asyncio.to_thread(say, "in a thread")
+    return current_call().call_id
 """
 
 
@@ -238,6 +257,18 @@ def test_a_function_that_exits_takes_nobody_with_it(house: House) -> None:
     assert other.reply().result == "done"
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+def test_what_functions_log_are_lines_of_the_log_that_know_the_call(house: House) -> None:
+    house.broker()
+    worker = house.reports()
+    house.learnt(house.gateway())
+    call_ids = {house.call(f"reports.{method}", {}).result for method in ("tell", "tell_here")}
+    said = [worker.wait_for("log", words) for words in ("in a process", "here", "in a thread")]
+    assert {line["call_id"] for line in said} == call_ids
+    assert [(line["level"], line["logger"]) for line in said] == [("warning", "sales")] * 3
+    until(lambda: len([line for line in worker.log if "cannot be put together" in line.get("message", "")]) == 3)
+    assert worker.said("said") is None
 
 
 @pytest.mark.parametrize("method", ["stubborn", "in_thread"])

@@ -151,6 +151,36 @@ def test_what_libraries_log_comes_out_too(pipe: tuple[int, int]) -> None:
     assert line["message"].startswith("outer 1\nTraceback")
 
 
+def test_a_line_that_cannot_be_put_together_costs_only_itself(pipe: tuple[int, int]) -> None:
+    log = Log(pipe[1], human=False)
+    LogHandler(log).handle(logging.makeLogRecord({"msg": "of %d", "args": ("x",), "pathname": "reports.py", "lineno": 7}))
+    log.close()
+    (line,) = lines(pipe[0])
+    assert line["message"].startswith("A line that reports.py:7 logs cannot be put together: TypeError(")
+
+
+def test_what_another_thread_tells_is_written_without_the_loop(pipe: tuple[int, int]) -> None:
+    log = Log(pipe[1], human=False)
+    woken: list[str] = []
+    log.flush_with(lambda: woken.append(threading.current_thread().name))
+    log.event("a", "here")
+    thread = threading.Thread(target=log.event, args=("b", "there"), name="other")
+    thread.start()
+    thread.join()
+    log.close()
+    assert woken == [threading.current_thread().name]
+    assert sorted(line["event"] for line in lines(pipe[0])) == ["a", "b"]
+
+
+def test_at_once_is_without_a_thread(pipe: tuple[int, int]) -> None:
+    before = threading.active_count()
+    log = Log(pipe[1], human=False, at_once=True)
+    log.event("a", "here")
+    assert [line["event"] for line in lines(pipe[0])] == ["a"]
+    assert threading.active_count() == before
+    log.close()
+
+
 @pytest.mark.parametrize("human", [False, True])
 def test_text_that_is_no_text_is_told_as_well_as_it_can_be(pipe: tuple[int, int], human: bool) -> None:
     log = Log(pipe[1], human=human)

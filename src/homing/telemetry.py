@@ -46,9 +46,10 @@ class Log:
     """Structured lines on one file descriptor: JSON, or for people if it is a terminal.
 
     `who` are fields that all events have, for lines of several processes on one descriptor. Calls, which have their id, do without.
+    `at_once` is for a process that may wait for its reader: each line is written where it is told, and there is no thread.
     """
 
-    def __init__(self, fd: int = 2, *, human: bool | None = None) -> None:
+    def __init__(self, fd: int = 2, *, human: bool | None = None, at_once: bool = False) -> None:
         self.human = os.isatty(fd) if human is None else human
         self.dropped = 0
         self.who: dict[str, object] = {}
@@ -59,14 +60,20 @@ class Log:
         self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._queued_bytes = 0
         self._wake: Callable[[], object] | None = None
+        self._woken = 0  # the thread on which `_wake` is called
         self._second = self._now_ms = 0
         self._second_text = self._stamp = ""
-        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
-        self._writer.start()
+        self._writer: threading.Thread | None = None
+        if not at_once:
+            self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+            self._writer.start()
 
     def flush_with(self, soon: Callable[[], object] | None) -> None:
-        """`soon` is called once after the first line since the last `flush`, and should see to it that `flush` is called."""
-        self._wake = soon
+        """`soon` is called once after the first line since the last `flush`, and should see to it that `flush` is called.
+
+        It is called on this thread only; what other threads tell is written without it.
+        """
+        self._wake, self._woken = soon, threading.get_ident()
 
     def call(
         self,
@@ -118,22 +125,34 @@ class Log:
         """Hand what is pending to the writer."""
         if not self._pending:
             return
-        chunk = b"\n".join(self._pending) + b"\n"
-        if self._queued_bytes + len(chunk) > BUFFER_BYTES_MAX:
-            self.dropped += len(self._pending)
-        else:
-            self._queued_bytes += len(chunk)
-            self._chunks.put(chunk)
+        count, chunk = len(self._pending), b"\n".join(self._pending) + b"\n"
         self._pending = []
+        self._hand(chunk, count)
+
+    def _hand(self, chunk: bytes, count: int) -> None:
+        size = len(chunk)
+        if self._writer is None:
+            self._put(chunk)
+        elif self._queued_bytes + size > BUFFER_BYTES_MAX:
+            self.dropped += count
+        else:
+            self._queued_bytes += size
+            self._chunks.put(chunk)
 
     def close(self) -> None:
         """Write what is left, waiting at most a second for a reader that has stopped."""
         self._wake = None
         self.flush()
-        self._chunks.put(None)
-        self._writer.join(timeout=1.0)
+        if self._writer is not None:
+            self._chunks.put(None)
+            self._writer.join(timeout=1.0)
 
     def _add(self, line: bytes) -> None:
+        if (
+            self._wake is not None and threading.get_ident() != self._woken
+        ):  # whoever flushes is on a loop, where this thread is not
+            self._hand(line + b"\n", 1)
+            return
         self._pending.append(line)
         if len(self._pending) == 1 or self._wake is None:
             self._added()
@@ -146,23 +165,27 @@ class Log:
 
     def _write(self) -> None:
         while (chunk := self._chunks.get()) is not None:
-            view = memoryview(chunk)
-            try:
-                while view:
-                    view = view[os.write(self._fd, view) :]
-            except OSError:  # the reader is gone: nobody is left to tell
-                self.dropped += 1
-            self._queued_bytes -= len(chunk)
+            self._put(chunk)
+            size = len(chunk)  # said first, for between the look at a number and its change no other thread may come
+            self._queued_bytes -= size
+
+    def _put(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:  # the reader is gone: nobody is left to tell
+            self.dropped += 1
 
     def _now(self) -> str:
         now_ms = int(time.time() * 1000)
         if now_ms != self._now_ms:  # when much happens, several lines share a millisecond
-            self._now_ms = now_ms
             second, ms = divmod(now_ms, 1000)
             if second != self._second:
-                self._second = second
                 self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+                self._second = second
             self._stamp = f"{self._second_text}.{ms:03d}Z"
+            self._now_ms = now_ms  # last, for another thread may look
         return self._stamp
 
     def _for_people(self, line: CallLine) -> bytes:
@@ -183,18 +206,22 @@ def _told(value: object) -> object:
 
 
 class LogHandler(logging.Handler):
-    """Lets what libraries log through the standard module come out as lines of ours."""
+    """Lets what libraries log through the standard module come out as lines of ours. Which levels those are, the loggers say."""
 
     def __init__(self, log: Log) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record, its traceback included."""
-        text = record.getMessage()
+        """One record, its traceback included, and the call in which it was made if it knows one."""
+        try:
+            text = record.getMessage()
+        except Exception as error:  # nobody breaks off for what cannot be told
+            text = f"A line that {record.pathname}:{record.lineno} logs cannot be put together: {error!r}"
         if record.exc_info:
             text += "\n" + logging.Formatter().formatException(record.exc_info)
-        self._log.event("log", text, level=record.levelname.lower(), logger=record.name)
+        known = {name: record.__dict__[name] for name in ("call_id", "method") if name in record.__dict__}
+        self._log.event("log", text, level=record.levelname.lower(), logger=record.name, **known)
 
 
 class Metrics:

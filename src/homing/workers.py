@@ -115,14 +115,20 @@ class Worker:
         if not _is_time(drain_timeout):
             raise ValueError(f"drain_timeout is {drain_timeout!r}, expected seconds, such as 120")
         reached = brokers(broker, curve=curve, broker_key=broker_key, insecure=insecure)
-        offering = offering_of(self, *_place_of(self), credit=credit, processes=processes)
+        offering = offering_of(self, *_place_of(self), credit=credit, processes=processes, own_log=True)
         python_worker.run_alone(offering, reached.endpoints, reached.curve, drain_timeout_s=drain_timeout)
 
 
 def offering_of(
-    worker: Worker, target: str, path: str | None = None, *, credit: int | None = None, processes: int | None = None
+    worker: Worker,
+    target: str,
+    path: str | None = None,
+    *,
+    credit: int | None = None,
+    processes: int | None = None,
+    own_log: bool = False,
 ) -> "Offering":
-    """What a process offers that runs the worker. `target` and `path` are as in `serve_child`. Raises ValueError."""
+    """What a process offers that runs the worker. `target`, `path` and `own_log` are as in `serve_child`. Raises ValueError."""
     from homing.roles.python_pool import child_command  # noqa: PLC0415 - as in `run`
     from homing.roles.python_worker import Offering  # noqa: PLC0415
 
@@ -131,7 +137,7 @@ def offering_of(
             raise ValueError(f"{name} is {number}, expected 1 to {COUNT_MAX}")
     if not worker.functions:
         raise NoWorker(f"{worker!r} has no methods: put @worker.method() above a function")
-    command = child_command(target, path)
+    command = child_command(target, path, own_log=own_log)
     return Offering(name=worker.name, functions=worker.functions, command=command, processes=processes or 0, credit=credit)
 
 
@@ -203,8 +209,11 @@ def import_file(path: str) -> ModuleType:
     return module
 
 
-def serve_child(descriptor: int, parent: int, target: str, path: str | None) -> None:
-    """The life of a process of the pool. `target` is as for `load_worker`, or a name in the program `path`."""
+def serve_child(descriptor: int, parent: int, target: str, path: str | None, *, own_log: bool = False) -> None:
+    """The life of a process of the pool. `target` is as for `load_worker`, or a name in the program `path`.
+
+    With `own_log` it is left alone how that logs, if it has said so.
+    """
 
     def load() -> dict[str, Function]:
         return (load_worker(target) if path is None else find_worker(import_file(path), target)).functions
@@ -212,4 +221,4 @@ def serve_child(descriptor: int, parent: int, target: str, path: str | None) -> 
     Worker.only_imported = True
     with socket.socket(fileno=descriptor) as channel:
         channel.set_inheritable(False)  # what functions start is none of the pool's business
-        python_child.serve(channel, load, parent)
+        python_child.serve(channel, load, parent, own_log=own_log)

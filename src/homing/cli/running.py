@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 def run(main: Callable[[Log], Coroutine[object, object, None]]) -> None:
     """Run a process to its end, with its log. An address that cannot be had exits with 2 and says which."""
     log = to_stderr()
-    logging.basicConfig(handlers=[LogHandler(log)], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[LogHandler(log)], force=True)  # what is told stays: warnings, or as functions have set it
     _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))  # a held call is two sockets, and 1,024 are soon used up
     gc.freeze()  # what is loaded stays: the collector need not look at it again

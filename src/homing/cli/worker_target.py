@@ -14,6 +14,7 @@ from homing.cli.reading import read_or_exit
 from homing.cli.running import refuse, run
 from homing.config import Config
 from homing.roles.plans import Placing, worker_plan
+from homing.roles.python_log import print_lines
 from homing.roles.python_worker import Offering, Unable, run_offering
 from homing.telemetry import Log
 from homing.workers import NoWorker, load_worker, offering_of
@@ -42,6 +43,7 @@ def run_target(config: Config, target: str, placing: Placing, *, credit: int | N
     if credit is None and offering.credit_max > config.worker.credit:
         offering = replace(offering, credit=config.worker.credit)
     plan = replace(plan, name=f"homing worker {target}")
+    print_lines()
 
     async def main(log: Log) -> None:
         await run_offering(offering, config, plan, log)

@@ -19,6 +19,7 @@ import msgspec
 from homing.calling import CurrentCall, enter_call
 from homing.functions import Function
 from homing.roles.python_answers import Answered, flush, leave_if_forked, raised, returned
+from homing.roles.python_log import log_in_child, print_lines
 
 LENGTH_BYTES: Final = 4
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -66,15 +67,20 @@ def answer(function: Function, asked: Asked) -> Answered:
         return raised(name, error)
 
 
-def serve(channel: socket.socket, load: Callable[[], Mapping[str, Function]], parent: int) -> None:
-    """Answer calls until the pool hangs up. `parent` is its process: without it, nobody wants the answers."""
+def serve(channel: socket.socket, load: Callable[[], Mapping[str, Function]], parent: int, *, own_log: bool = False) -> None:
+    """Answer calls until the pool hangs up. `parent` is its process: without it, nobody wants the answers.
+
+    With `own_log` it is left alone how the program logs, if it has said so.
+    """
     _heed_only(parent)
+    print_lines()
     try:
         functions = load()
     except BaseException as error:
         problem = "".join(traceback.format_exception_only(error)).strip()
         channel.sendall(frame(Begun(problem=problem, fault="".join(traceback.format_exception(error)).rstrip())))
         return
+    log_in_child(own_log=own_log)
     channel.sendall(frame(Begun(methods=tuple(functions))))
     with contextlib.suppress(ConnectionError):  # the pool may leave at any time
         while (body := _receive(channel)) is not None:

@@ -296,14 +296,12 @@ def _ending(code: int) -> str:
         return f"killed by signal {-code}"
 
 
-def child_command(target: str, path: str | None = None) -> Command:
+def child_command(target: str, path: str | None = None, *, own_log: bool = False) -> Command:
     """The command line of children that serve the worker `target`, of the file `path` if it is no module's."""
 
     def command(descriptor: int) -> list[str]:
-        code = (
-            f"import sys; sys.path[:] = {sys.path!r}; "
-            f"from homing.workers import serve_child; serve_child({descriptor}, {os.getpid()}, {target!r}, {path!r})"
-        )
+        arguments = f"{descriptor}, {os.getpid()}, {target!r}, {path!r}, own_log={own_log}"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from homing.workers import serve_child; serve_child({arguments})"
         return [sys.executable, *_interpreter_options(), "-c", code]
 
     return command

@@ -26,6 +26,7 @@ from homing.functions import Function
 from homing.roles.plans import announce
 from homing.roles.process import Plan, Process, Unbound, run_to_its_end
 from homing.roles.python_hands import Hands
+from homing.roles.python_log import log_calls
 from homing.roles.python_pool import Command, Pool
 from homing.settings import Worker as WorkerTable
 from homing.settings import WorkerDrain
@@ -219,6 +220,7 @@ async def run_offering(offering: Offering, config: Config, plan: Plan, log: Log)
             frame_bytes_max=frame_max,
         )
 
+    log_calls()
     process = Process(config, {}, plan, log=log, make_back=make_back)
     part = process.back
     assert isinstance(part, PythonPart), "made above"
@@ -259,7 +261,7 @@ def run_alone(offering: Offering, dials: tuple[str, ...], curve: CurveClient | N
     config = Config(worker=WorkerTable(drain=WorkerDrain(timeout=drain_timeout_s)))
     plan = Plan(name=f"homing worker {offering.name}", dials=dials, dial_curve=curve)
     log = to_stderr()
-    logging.basicConfig(handlers=[LogHandler(log)], level=logging.WARNING)
+    logging.basicConfig(handlers=[LogHandler(log)])
     try:
         run_to_its_end(run_offering(offering, config, plan, log))
     except (Unable, Unbound) as error:
