@@ -45,6 +45,7 @@ def make(folder: Path) -> Keys:
     """`homing keys curve` for each."""
     public: dict[str, str] = {}
     for name in (BROKER, *RIGHTS):
+        (folder / f"{name}.key").unlink(missing_ok=True)  # of a start that came to nothing
         said = CliRunner().invoke(main, ["keys", "curve", name, "--out", str(folder), "--json"], catch_exceptions=False)
         public[name] = msgspec.json.decode(said.stdout, type=dict[str, str])["public_key"]
     return Keys(folder, public)

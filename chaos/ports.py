@@ -11,6 +11,10 @@ import msgspec
 PATIENCE_S = 60.0
 
 
+class PortTaken(Exception):
+    """Another program listens where one of ours should: a port that was free a moment ago."""
+
+
 def free_port() -> int:
     """A port that was free a moment ago, and that no connection is given by chance: for that it is too low."""
     while True:

@@ -11,11 +11,14 @@ import time
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from chaos.ports import PortTaken
+
 Role: TypeAlias = Literal["gateway", "broker", "worker", "desk", "house"]
 
 COMMAND = [sys.executable, "-c", "from homing.cli import main; main()"]
 PATIENCE_S = 60.0
 HEEDS = (b'"event":"listening"', b'"event":"offering"')
+TAKEN = b"in use"
 
 
 class Waits:
@@ -83,10 +86,23 @@ class Process:
 
     def heeds_signals(self) -> bool:
         """Whether it has come so far. Who is told to leave while it is being loaded dies of it, and has nothing to lose."""
+        written = self._written()
+        return self.running and any(word in written for word in HEEDS)
+
+    async def started(self) -> None:
+        """Until it has come so far. Raises PortTaken, RuntimeError or TimeoutError."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self.heeds_signals():
+                if not self.running:
+                    if TAKEN in self._written():
+                        raise PortTaken(f"somebody else listens where {self} should")
+                    raise RuntimeError(f"{self} ended as soon as it was started")
+                await asyncio.sleep(0.02)
+
+    def _written(self) -> bytes:
         with self._log_path.open("rb") as log:
             log.seek(self._log_begins_at)
-            written = log.read()
-        return self.running and any(word in written for word in HEEDS)
+            return log.read()
 
     @property
     def pid(self) -> int:

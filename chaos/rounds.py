@@ -10,9 +10,11 @@ import msgspec
 from chaos.callers import Callers
 from chaos.faults import Faults
 from chaos.history import Entry, Findings, check, noticed
+from chaos.ports import PortTaken
 from chaos.shapes import Shape
 from chaos.stage import LOOK_EVERY_S, Stage
 
+STARTS_MAX = 5
 LATE_S = 1.0  # on a machine that is shared, an answer may be this late on its way back
 HEALED_S = 30.0
 REST_S = 45.0
@@ -33,11 +35,10 @@ async def play(
     seed: int, shape: Shape, seconds: float, per_s: float, folder: Path, *, preload: str = "", late_s: float = LATE_S
 ) -> Round:
     """One round: load and faults, then healing, then the reckoning."""
-    stage = Stage(folder, shape, preload=preload)
+    stage = await staged(folder, shape, preload=preload)
     began = time.monotonic()
     with (folder / "faults.log").open("w", buffering=1) as log:
         try:
-            await stage.start()
             watching = asyncio.ensure_future(stage.watch())
             callers = Callers(stage, random.Random(seed + 1), per_s=per_s, prefix=f"s{seed}")
             faults = Faults(
@@ -67,6 +68,21 @@ async def play(
     if shape.calm:
         findings.broken += [f"nothing was amiss, and yet: {what}" for what in noticed(callers.calls)]
     return Round(seed, shape, dict(faults.counts), findings, healed_s)
+
+
+async def staged(folder: Path, shape: Shape, *, preload: str = "") -> Stage:
+    """All of it started. Whose port somebody else has taken meanwhile is given another one."""
+    for starts_left in reversed(range(STARTS_MAX)):
+        stage = Stage(folder, shape, preload=preload)
+        try:
+            await stage.start()
+        except BaseException as error:
+            await stage.kill()
+            if not isinstance(error, PortTaken) or not starts_left:
+                raise
+        else:
+            return stage
+    raise AssertionError("the last one is returned or raised")
 
 
 async def heal(callers: Callers) -> tuple[float, list[str]]:

@@ -11,7 +11,7 @@ from chaos.configuration import STUCK, tables
 from chaos.house import House
 from chaos.island import Island
 from chaos.links import Link
-from chaos.ports import free_port, held, reachable, verbose
+from chaos.ports import PortTaken, free_port, held, reachable, verbose
 from chaos.processes import Process, Role, overlap_s
 from chaos.shapes import Shape
 
@@ -53,7 +53,7 @@ class Stage:
         return self.of("gateway") if self.house is None else [self.house]
 
     async def start(self) -> None:
-        """Provider, brokers, workers, gateways; returns when every gateway answers."""
+        """Provider, brokers, workers, gateways; returns when every gateway answers. Raises PortTaken: another stage has other ports."""
         (self.folder / "stuck.py").write_text(STUCK)
         self.clock.write_text("+0")
         self._provider = await asyncio.create_subprocess_exec(
@@ -78,8 +78,12 @@ class Stage:
             self.client_urls.append((await self._dials(f"client {number}", broker_ports))[1::2])
         for process in self.processes:
             await process.start()
+        for process in self.processes:
+            await process.started()
         for port in [self._provider_port, *self.gateway_ports]:
             await reachable(port)
+        if self._provider.returncode is not None:
+            raise PortTaken("somebody else listens where the provider should")
         if self.house is not None:
             await self.house.ready()
 
@@ -191,6 +195,8 @@ class Stage:
         """Everything, now."""
         for process in self.processes:
             await process.raze()
+        for link in self.links:
+            await link.close()
         if self._provider is not None and self._provider.returncode is None:
             self._provider.kill()
             await self._provider.wait()
