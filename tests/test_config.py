@@ -350,13 +350,89 @@ def test_a_part_of_a_method_without_quotes_is_told_as_that_part(tmp_path: Path, 
 
 def test_all_mistakes_are_told_in_one_run_in_the_order_of_the_files(tmp_path: Path) -> None:
     written(tmp_path, '[providers.acme]\nbase_url = "x"\n', "b.toml")
-    text = 'include = ["b.toml"]\n[methods.m]\nprovider = "acme"\nsummary = 1\n[gateway]\nheartbeat = "20s"\nhealth = 1\n[admin]\nlisten = 1\n'
+    text = 'include = ["b.toml"]\n[methods.m]\nprovider = "acme"\nsummary = 1\nrequest = "GET"\n[gateway]\nheartbeat = "20s"\nhealth = 1\n[admin]\nlisten = 1\n'
     assert [problem.partition(": found")[0] for problem in told(tmp_path, text)] == [
+        "homing.toml: methods.m.params: warning: without a schema anything goes: write what the params are",
         "homing.toml: methods.m.summary",
+        "homing.toml: methods.m.request",
         "homing.toml: gateway.health",
         "homing.toml: admin.listen",
         "b.toml: providers.acme.base_url",
     ]
+
+
+OTHERS = 'result = "body("\nlookup = { request = "GET /", found = "body(" }\nanswers = [{ when = "body(", is = "ok" }]\n'
+
+
+@pytest.mark.parametrize(
+    ("provider", "method", "path"),
+    [
+        ("", "", 'methods."a.b".provider'),
+        ("[providers.acme]", "", "providers.acme.base_url"),
+        ('[providers.acme]\nbase_url = "acme"', "", "providers.acme.base_url"),
+        (PROVIDER, "provider = 1", 'methods."a.b".provider'),
+        (PROVIDER, 'request = "GET"', 'methods."a.b".request'),
+        (PROVIDER, "request = 1", 'methods."a.b".request'),
+        (PROVIDER, 'effect = "keyde"', 'methods."a.b".effect'),
+        (PROVIDER, 'encode = "python:nowhere:f"', 'methods."a.b".encode'),
+        (PROVIDER, 'decode = "python:nowhere:f"', 'methods."a.b".decode'),
+        (PROVIDER, "deadline = 1", 'methods."a.b".deadline'),
+        (PROVIDER, "params = 1", 'methods."a.b".params'),
+        (PROVIDER, "query.x = 2001-01-01", 'methods."a.b".query.x'),
+    ],
+)
+def test_a_mistake_in_or_above_a_method_hides_none_beside_it(tmp_path: Path, provider: str, method: str, path: str) -> None:
+    given = {line.partition(" ")[0] for line in method.splitlines()}
+    lines = ['provider = "acme"', 'request = "GET /{a}"', "params = { additionalProperties = false, properties.a = true }"]
+    lines = [line for line in lines if line.partition(" ")[0] not in given]
+    found = told(tmp_path, "\n".join([provider, '[methods."a.b"]', *lines, method, OTHERS]))
+    assert sorted(one.split(": ")[1] for one in found if "warning" not in one) == sorted(
+        [path, 'methods."a.b".result', 'methods."a.b".lookup.found', 'methods."a.b".answers[0].when']
+    )
+
+
+def test_a_mistake_in_a_table_within_a_method_hides_none_beside_it(tmp_path: Path) -> None:
+    tables = 'lookup = { found = "body(", query.a = "=foo" }\nanswers = [{ when = "status =", is = "oky" }, { is = "ok", message = "a =" }]\n'
+    assert [one.split(": ")[1] for one in told(tmp_path, PROVIDER + METHOD + tables + PARAMS)] == [
+        'methods."acme.find".lookup.request',
+        'methods."acme.find".lookup.query.a',
+        'methods."acme.find".lookup.found',
+        'methods."acme.find".answers[0].is',
+        'methods."acme.find".answers[1].when',
+        'methods."acme.find".answers[0].when',
+        'methods."acme.find".answers[1].message',
+    ]
+
+
+def test_what_a_method_sends_is_looked_at_though_part_of_it_is_wrong(tmp_path: Path) -> None:
+    method = '[methods.m]\nprovider = "acme"\neffect = "keyed"\nrequest = "GET /"\nheaders.Host = "x"\n'
+    params = "params = { additionalProperties = false, properties.a = true }\n"
+    assert [one.split(": ")[1] for one in told(tmp_path, PROVIDER + method + params) if "warning" not in one] == [
+        "methods.m.idempotency_key",
+        "methods.m.request",
+        "methods.m.headers.Host",
+    ]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        'effect = "keyed"\nidempotency_key.header = "a b"',
+        'effect = "keyed"\nheaders.A = "=call.key +"',
+        'request = "GET /"\nquery.a = "=params.a +"',
+        'request = "GET /"\nquery.a = 2001-01-01',
+        'request = "GET /{a"',
+        'effect = "keyed"\nprovider = "acne"',
+        "provider = 1",
+    ],
+)
+def test_a_mistake_is_told_without_its_echoes(tmp_path: Path, method: str) -> None:
+    """What would have come of the value that is wrong is nobody's second mistake."""
+    given = {line.partition(" ")[0] for line in method.splitlines()}
+    lines = ['provider = "acme"', 'request = "POST /"', "params = { additionalProperties = false, properties.a = true }"]
+    lines = [line for line in lines if line.partition(" ")[0] not in given]
+    found = told(tmp_path, "\n".join([PROVIDER, "[methods.m]", *lines, method]))
+    assert len([one for one in found if "warning" not in one]) == 1, found
 
 
 def test_a_syntax_error_is_told_alone(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ _ASKING = (
     "answers",
     "lookup",
 )  # of a method: only for workers
+_SENDING = ("effect", "idempotency_key", "params", "request", "headers", "query", "body", "encode")
 _WHOLE = ("params", "answers")  # in `defaults`: taken whole, where other tables are merged key by key
 
 
@@ -312,33 +313,45 @@ class _Reader:
         folder = str(self.sources[0].path.parent.absolute())
         if folder not in sys.path:  # at the end: a codec beside the file is found, and shadows nothing
             sys.path.append(folder)
+        mistaken = frozenset(self.decoder.mistaken)
         for name, provider in config.providers.items():
             for problem in core_methods.check_provider(settings.provider_spec(name, provider)):
-                self._report_compiled(problem, ("providers", name))
+                self._report_compiled(problem, ("providers", name), mistaken)
         for name, method in config.methods.items():
-            if method.provider is not None and method.provider not in config.providers:
-                continue  # it has been said why
-            made, problems = compile_method(name, method, config.providers)
+            if ("methods", name, "provider") in mistaken and method.provider is None:
+                method = msgspec.structs.replace(method, provider="")  # some provider, and nobody knows which
+            made, problems = compile_method(name, method, config.providers, doubtful=_is_doubtful(name, method, mistaken))
             for problem in problems:
-                self._report_compiled(problem, ("methods", name))
+                self._report_compiled(problem, ("methods", name), mistaken)
             if made is not None:
                 compiled[name] = made
         return compiled
 
-    def _report_compiled(self, problem: specs.Problem, near: KeyPath) -> None:
+    def _report_compiled(self, problem: specs.Problem, near: KeyPath, mistaken: frozenset[KeyPath]) -> None:
+        """Reports what compiling found, but for what only echoes a mistake at the same place."""
         try:
             path = parse_path(problem.path)
         except ValueError:
             path = near
-        self.decoder.report(path, problem.message, warning=problem.warning)
+        below = path != near  # a mistake in one key of a method has nothing to do with what is said of it as a whole
+        if not any(path[: len(wrong)] == wrong or (below and wrong[: len(path)] == path) for wrong in mistaken):
+            self.decoder.report(path, problem.message, warning=problem.warning)
 
 
 def compile_method(
-    name: str, method: settings.Method, providers: Mapping[str, settings.Provider]
+    name: str, method: settings.Method, providers: Mapping[str, settings.Provider], *, doubtful: bool = False
 ) -> tuple[core_methods.Method | None, list[specs.Problem]]:
-    """One method, compiled, and what is wrong with it: paths are as in the file. Its provider, if it names one, is there."""
-    provider = None if method.provider is None else settings.provider_spec(method.provider, providers[method.provider])
-    return core_methods.compile_method(settings.method_spec(name, method), provider)
+    """One method, compiled, and what is wrong with it, but that its provider is not there. Paths are as in the file."""
+    table = None if method.provider is None else providers.get(method.provider)
+    provider = None if table is None else settings.provider_spec(str(method.provider), table)
+    return core_methods.compile_method(settings.method_spec(name, method), provider, doubtful=doubtful)
+
+
+def _is_doubtful(name: str, method: settings.Method, mistaken: frozenset[KeyPath]) -> bool:
+    """Whether of what a method sends something stands in for a mistake."""
+    sent: set[KeyPath] = {("methods", name, key) for key in _SENDING}
+    sent.add(("providers", method.provider or "", "headers"))
+    return any(path[:3] in sent for path in mistaken)
 
 
 def _without_echoes(problems: Iterable[Problem]) -> list[Problem]:

@@ -51,6 +51,7 @@ class Decoder:
 
     `homes` are keys that exist in one section only, and that section: for keys in the wrong place. `elsewhere` says of a path that
     another process reads what is there: a reference that leads nowhere, or a file that cannot be read, is no mistake then.
+    `mistaken` are the paths of all mistakes, a method's as if nothing stood in its provider's `defaults`.
     """
 
     def __init__(
@@ -65,10 +66,13 @@ class Decoder:
         self.origin = origin
         self.homes = homes
         self.problems: dict[Problem, None] = {}
+        self.mistaken: set[KeyPath] = set()
         self.values_referred: set[str] = set()
 
     def report(self, path: KeyPath, message: str, *, warning: bool = False) -> None:
         """Adds a problem, once."""
+        if not warning:
+            self.mistaken.add(path)
         source, path = self.origin(path)
         self.report_in(source, path, message, warning=warning)
 
@@ -99,11 +103,11 @@ class Decoder:
             else:
                 right = False
                 if keys[key].required:
-                    values[keys[key].name] = WRONG
+                    values[keys[key].name] = _stand_in(keys[key].hint)
         for key, field in keys.items():
             if field.required and key not in table and not partial:
                 self.report((*path, key), f"it is missing; expected {expected(field.hint)}")
-                values[field.name] = WRONG
+                values[field.name] = _stand_in(field.hint)
         if partial or WRONG in values.values():
             return WRONG
         try:
@@ -354,6 +358,14 @@ def expected(hint: object) -> str:
         object: "a value",
     }
     return names[base] + _bounds_text(None, bounds)
+
+
+def _stand_in(hint: object) -> object:
+    """What stands in for a wrong value, so that what stands beside it is looked at too; WRONG where nothing does."""
+    form, _, base = unwrap(hint)
+    if form is None and get_origin(base) is Literal:
+        return get_args(base)[0]
+    return "" if form is None and base is str else WRONG
 
 
 def _bounds_text(form: Form | None, bounds: msgspec.Meta | None) -> str:

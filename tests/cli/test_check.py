@@ -6,7 +6,15 @@ from click.testing import CliRunner, Result
 
 from homing.cli import main
 
-WRONG = '[gateway]\nlisten = "0.0.0.0:8370"\n[methods."acme.charge"]\nprovider = "acme"\ndeadline = "60x"\n'
+WRONG = """\
+[gateway]
+listen = "0.0.0.0:8370"
+[methods."acme.charge"]
+provider = "acme"
+deadline = "60x"
+request = "GET /"
+params = { additionalProperties = false }
+"""
 UNWISE = '[gateway]\nlisten = "0.0.0.0:8370"\n'
 
 

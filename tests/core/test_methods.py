@@ -369,6 +369,21 @@ def test_a_method_needs_somebody_who_answers() -> None:
 
 def test_an_unknown_provider_is_for_others_to_report() -> None:
     assert compile_method(MethodSpec(name="a", provider="nobody", request="GET /", params=OPEN)) == (None, [])
+    made, problems = compile_method(MethodSpec(name="a", provider="nobody", request="GET {", result="x", params=OPEN))
+    assert made is None
+    assert {problem.path for problem in problems} == {"methods.a.request", "methods.a.result"}
+
+
+def test_without_a_request_all_else_is_looked_at() -> None:
+    found = problems_of(request=None, headers={"Host": "x"}, effect="keyed")
+    assert [problem.path for problem in found] == ['methods."acme.do".request', 'methods."acme.do".headers.Host']
+    assert [problem.path for problem in problems_of(request=None, body="=foo")][1:] == ['methods."acme.do".body']
+
+
+def test_whether_the_parts_of_a_doubtful_method_go_together_is_not_looked_at() -> None:
+    spec = MethodSpec(name="a", provider="acme", request="GET /", effect="keyed", params=SCHEMA)
+    assert compile_method(spec, ACME, doubtful=True) == (None, [])
+    assert [problem.path for problem in compile_method(spec, ACME)[1]] == ["methods.a.request", "methods.a.idempotency_key"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from homing.core.exchange import HttpRequest
 from homing.core.jsonrpc import decode_value
-from homing.core.rendering import Rendering, RequestSpec, check_header_name, compile_request, header_text
+from homing.core.rendering import Parts, Rendering, RequestSpec, check_header_name, compile_parts, header_text
 from homing.core.specs import CallInfo, MappingError, Problem
 from homing.core.values import Report
 
@@ -32,7 +32,13 @@ def compiled(request: str, **fields: object) -> tuple[Rendering | None, list[Pro
     }
     problems: list[Problem] = []
     spec = RequestSpec(request=request, **given_fields)  # type: ignore[arg-type]
-    return compile_request(spec, Report("m", problems), Report("p", problems)), problems
+    parts = compile_parts(spec, Report("m", problems), Report("p", problems))
+    assert parts.right != any(not problem.warning for problem in problems)
+    return Rendering(spec, parts) if parts.right else None, problems
+
+
+def parts_of(request: str, **fields: object) -> Parts:
+    return rendering(request, **fields)._parts
 
 
 def rendering(request: str, **fields: object) -> Rendering:
@@ -377,11 +383,11 @@ def test_a_default_body_that_leaves_out_more_than_was_used_is_a_warning(fields: 
 
 
 def test_what_a_request_uses() -> None:
-    made = rendering("POST /x/{a}{?b}", headers={"X": "=params.c"}, query={"q": "=params.d.e"}, body={"z": "=params.f"})
+    made = parts_of("POST /x/{a}{?b}", headers={"X": "=params.c"}, query={"q": "=params.d.e"}, body={"z": "=params.f"})
     assert (made.uses.params, made.body_uses.params) == ({"a", "b", "c", "d"}, {"f"})
     assert (made.uses.key, made.body_uses.key) == (False, False)
-    assert rendering("POST /x/{call.key}").uses.key
-    assert rendering("POST /x", body="=call.key").body_uses.key
+    assert parts_of("POST /x/{call.key}").uses.key
+    assert parts_of("POST /x", body="=call.key").body_uses.key
     assert made.method == "POST"
 
 

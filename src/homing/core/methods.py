@@ -21,7 +21,7 @@ from homing.core.bodies import Decoder
 from homing.core.exchange import HttpRequest, HttpResponse
 from homing.core.jsonrpc import encode_value
 from homing.core.mapping import Expression
-from homing.core.rendering import WITHOUT_BODY, Rendering, RequestSpec, check_header_name, compile_request
+from homing.core.rendering import WITHOUT_BODY, Parts, Rendering, RequestSpec, check_header_name, compile_parts
 from homing.core.scalars import pointer
 from homing.core.schemas import Validator, errors_of, prepare
 from homing.core.specs import CallInfo, IdempotencySpec, MappingError, MethodSpec, Problem, ProviderSpec
@@ -180,10 +180,13 @@ def check_provider(spec: ProviderSpec) -> list[Problem]:
     return problems
 
 
-def compile_method(spec: MethodSpec, provider: ProviderSpec | None = None) -> tuple[Method | None, list[Problem]]:
+def compile_method(
+    spec: MethodSpec, provider: ProviderSpec | None = None, *, doubtful: bool = False
+) -> tuple[Method | None, list[Problem]]:
     """Compile a method. Without one, the list holds at least one problem that is no warning.
 
-    A `spec.provider` without `provider` is for the caller to report: it names nothing that is known.
+    A `spec.provider` without `provider` is for the caller to report: it names nothing that is known. Then, or if the spec is
+    `doubtful`, as some of it stands in for mistakes that have been reported, whether its parts go together is not looked at.
     """
     problems: list[Problem] = []
     report = Report("methods", problems).at(spec.name)
@@ -193,26 +196,28 @@ def compile_method(spec: MethodSpec, provider: ProviderSpec | None = None) -> tu
         _check_service(spec, report)
         method = Method(spec, validator, None, None, None, None, ATTEMPTS_MAX)
         return (method if _is_right(problems) else None), problems
+    known = provider is not None
     if provider is None:
-        return None, problems
+        provider = ProviderSpec(name=spec.provider, base_url="https://unknown.invalid")
     at_provider = Report("providers", problems).at(provider.name)
     prefix, shared = _compile_provider(provider, at_provider)
     if spec.request is None:
         report.at("request").problem('which request is it? Such as request = "POST /charges"')
-    rendering = _compile_request(spec, provider, prefix, report, at_provider, schema)
-    if rendering is not None:
-        _check_leftovers(spec, rendering, schema, report)
+    request, parts = _compile_request(spec, provider, prefix, report, at_provider, schema)
+    if known and not doubtful:
+        _check_leftovers(spec, parts, schema, report)
+        _check_effect(spec, parts, report)
     rows = compile_rows(spec.answers, report.at("answers")) + shared
     result = None if spec.result is None else compile_response(spec.result, report.at("result"))
     lookup, found = _compile_lookup(spec, provider, prefix, report, at_provider, schema)
-    _check_effect(spec, rendering, report)
     try:
         decoder = Decoder(spec.decode)
     except ValueError as error:
         report.at("decode").problem(str(error))
         return None, problems
-    if not _is_right(problems):
+    if not known or doubtful or not _is_right(problems):
         return None, problems
+    rendering = Rendering(request, parts)
     answers = Answers(provider.name, rows, decoder, result, spec.effect, provider.error_body_max, shared=shared)
     return Method(spec, validator, rendering, answers, lookup, found, provider.attempts_max), problems
 
@@ -326,30 +331,25 @@ def _compile_provider(spec: ProviderSpec, report: Report) -> tuple[str, tuple[Ro
 
 def _compile_request(
     spec: MethodSpec, provider: ProviderSpec, prefix: str, report: Report, at_provider: Report, schema: object = None
-) -> Rendering | None:
-    if spec.request is None:
-        return None
+) -> tuple[RequestSpec, Parts]:
     key_header = _key_spec(spec).header
     wrong = check_header_name(key_header) if key_header else None
     if wrong:
         report.at("idempotency_key").at("header").problem(wrong)
-    return compile_request(
-        RequestSpec(
-            request=spec.request,
-            prefix=prefix,
-            headers=spec.headers,
-            provider_headers=provider.headers,
-            query=spec.query,
-            body=spec.body,
-            encode=spec.encode,
-            schema=schema,
-            default_body=True,
-            key_header=key_header,
-            call_id_header=provider.call_id_header,
-        ),
-        report,
-        at_provider,
+    request = RequestSpec(
+        request=spec.request,
+        prefix=prefix,
+        headers=spec.headers,
+        provider_headers=provider.headers,
+        query=spec.query,
+        body=spec.body,
+        encode=spec.encode,
+        schema=schema,
+        default_body=True,
+        key_header=key_header,
+        call_id_header=provider.call_id_header,
     )
+    return request, compile_parts(request, report, at_provider)
 
 
 def _compile_lookup(
@@ -359,46 +359,39 @@ def _compile_lookup(
     if lookup is None:
         return None, None
     at = report.at("lookup")
-    rendering = compile_request(
-        RequestSpec(
-            request=lookup.request,
-            prefix=prefix,
-            headers=lookup.headers,
-            provider_headers=provider.headers,
-            query=lookup.query,
-            body=lookup.body,
-            encode="json",
-            schema=schema,
-            default_body=False,
-            call_id_header=provider.call_id_header,
-        ),
-        at,
-        at_provider,
+    request = RequestSpec(
+        request=lookup.request,
+        prefix=prefix,
+        headers=lookup.headers,
+        provider_headers=provider.headers,
+        query=lookup.query,
+        body=lookup.body,
+        encode="json",
+        schema=schema,
+        default_body=False,
+        call_id_header=provider.call_id_header,
     )
-    return rendering, compile_response(lookup.found, at.at("found"))
+    parts = compile_parts(request, at, at_provider)
+    return Rendering(request, parts) if parts.right else None, compile_response(lookup.found, at.at("found"))
 
 
-def _check_leftovers(spec: MethodSpec, rendering: Rendering, schema: object, report: Report) -> None:
+def _check_leftovers(spec: MethodSpec, parts: Parts, schema: object, report: Report) -> None:
     """Find declared params that would go nowhere."""
-    url, body = rendering.uses.params, rendering.body_uses.params
-    if rendering.sends_params or url is None or body is None:
+    url, body = parts.uses.params, parts.body_uses.params
+    if parts.sends_params or url is None or body is None:
         return
     left = ", ".join(name for name in properties(schema) if name not in url and name not in body)
     if not left:
         return
-    if spec.body is None or rendering.method in WITHOUT_BODY:
-        why = (
-            f"{rendering.method} sends no params in a body"
-            if rendering.method in WITHOUT_BODY
-            else 'encode = "none" sends no body'
-        )
+    if spec.body is None or parts.method in WITHOUT_BODY:
+        why = f"{parts.method} sends no params in a body" if parts.method in WITHOUT_BODY else 'encode = "none" sends no body'
         report.at("request").problem(f"declared, but sent nowhere: {left}; {why}: name them as in {{?a,b}} or in `query`")
     else:
         report.at("body").warn(f"declared, but used by neither URL, query, headers nor body: {left}")
 
 
-def _check_effect(spec: MethodSpec, rendering: Rendering | None, report: Report) -> None:
-    sent = _key_spec(spec).header or rendering is None or rendering.uses.key or rendering.body_uses.key
+def _check_effect(spec: MethodSpec, parts: Parts, report: Report) -> None:
+    sent = _key_spec(spec).header or parts.uses.key or parts.body_uses.key
     if spec.effect == "keyed" and not sent:
         report.at("idempotency_key").problem(
             'keyed, but the provider never gets the key: write idempotency_key = { header = "Idempotency-Key" }, or use =call.key'

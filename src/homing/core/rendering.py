@@ -26,11 +26,13 @@ _OURS = frozenset({  # framing and the connection are the edge's
     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 
+_NOWHERE: Final = uri.Template(())
+
 
 class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a request is compiled from. `prefix` is the path of base_url, without a slash at its end."""
 
-    request: str
+    request: str | None
     prefix: str
     headers: dict[str, object]
     provider_headers: dict[str, object]
@@ -44,8 +46,13 @@ class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What the keys of a request were compiled to. `uses` is what URL, query and headers take, `body_uses` what the body takes."""
+    """What the keys of a request were compiled to. `uses` is what URL, query and headers take, `body_uses` what the body takes.
 
+    With mistakes in it it is not `right`: what of it is wrong is left out, and may use everything.
+    """
+
+    right: bool
+    sends_params: bool
     method: str
     target: uri.Template
     query: tuple[tuple[str, Template], ...]
@@ -72,7 +79,7 @@ class Rendering:
         self._call_id_header = spec.call_id_header
         self._empty = None if parts.method in WITHOUT_BODY else b""
         self._drop = None if parts.uses.params is None else frozenset(parts.uses.params)
-        self.sends_params = sends_params(spec, parts.method)
+        self.sends_params = parts.sends_params
         self._fixed: str | None = None
         if parts.target.constant is not None and all(isinstance(template, Constant) for _, template in parts.query):
             self._fixed = spec.prefix + self._with_query(parts.target.constant, {})
@@ -88,21 +95,6 @@ class Rendering:
         passes = parts.body is None and self.sends_params and self._json and self._drop == frozenset()
         self.needs_params = self._fixed is None or bool(self._headers) or not passes
         self._untouched = (parts.method, self._fixed, self._typed) if self._fixed and passes and not self._varies else None
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return self._parts.method
-
-    @property
-    def uses(self) -> Uses:
-        """What URL, query and headers take from the params."""
-        return self._parts.uses
-
-    @property
-    def body_uses(self) -> Uses:
-        """What a `body` of its own takes from the params."""
-        return self._parts.body_uses
 
     def render(self, params: dict[str, object], params_raw: bytes, call: CallInfo) -> HttpRequest:
         """Return the request. `params_raw` is the JSON text of `params`, b"" if there is none. Raises MappingError."""
@@ -218,8 +210,8 @@ def check_header_name(name: str) -> str | None:
     return None
 
 
-def compile_request(spec: RequestSpec, report: Report, provider: Report) -> Rendering | None:
-    """Compile a request; None if a report got problems for it. `provider` is the report of what its provider adds."""
+def compile_parts(spec: RequestSpec, report: Report, provider: Report) -> Parts:
+    """Compile what a request is made of. `provider` is the report of what its provider adds."""
     before = len(report.problems)
     uses, body_uses = Uses(), Uses()
     method, target = _compile_line(spec, report.at("request"), uses)
@@ -230,23 +222,37 @@ def compile_request(spec: RequestSpec, report: Report, provider: Report) -> Rend
         encode = compile_encode(spec.encode)
     except ValueError as error:
         report.at("encode").problem(str(error))
-        return None
-    _check_body(spec, body, method, report)
-    if sends_params(spec, method):
+        encode = compile_encode("none")
+    sends = sends_params(spec, method)
+    if method or body is not None:
+        _check_body(spec, body, method, report)
+    if sends and method:
         for name, template in query:
             _check_rest(template, spec.schema, report.at("query").at(name))
         for name, template in headers:
             _check_rest(template, spec.schema, (report if name in spec.headers else provider).at("headers").at(name))
-    if target is None or not all(problem.warning for problem in report.problems[before:]):
-        return None
-    return Rendering(spec, Parts(method, target, query, headers, body, encode, uses, body_uses))
+    right = target is not None and all(problem.warning for problem in report.problems[before:])
+    return Parts(right, sends, method, target or _NOWHERE, query, headers, body, encode, uses, body_uses)
 
 
 def _compile_line(spec: RequestSpec, report: Report, uses: Uses) -> tuple[str, uri.Template | None]:
-    match = _REQUEST.fullmatch(spec.request)
+    """Compile `request`. Without one, which somebody else has said, it may be any."""
+    if spec.request is None:
+        uses.add_all()
+        return "", None
+    method, template = _compile_target(spec.request, spec.schema, report)
+    if template is None:
+        uses.add_all()
+    else:
+        uses.add(frozenset(template.names), template.uses_key)
+    return method, template
+
+
+def _compile_target(request: str, schema: object, report: Report) -> tuple[str, uri.Template | None]:
+    match = _REQUEST.fullmatch(request)
     if match is None or not _METHOD.fullmatch(match[1]):
         report.problem(
-            f'found {spec.request!r}, expected a method in capitals, one space and a path, as in "POST /charges/{{account}}"'
+            f'found {request!r}, expected a method in capitals, one space and a path, as in "POST /charges/{{account}}"'
         )
         return "", None
     if match[1] in {"CONNECT", "TRACE"}:
@@ -258,11 +264,10 @@ def _compile_line(spec: RequestSpec, report: Report, uses: Uses) -> tuple[str, u
     for message in problems:
         report.problem(message)
     if template is not None:
-        declared = properties(spec.schema)
-        for name in template.names if is_closed(spec.schema) else ():
+        declared = properties(schema)
+        for name in template.names if is_closed(schema) else ():
             if name not in declared:
                 (report.problem if name in template.needed else report.warn)(f"{{{name}}}: {undeclared(name, declared)}")
-        uses.add(frozenset(template.names), template.uses_key)
     return match[1], template
 
 

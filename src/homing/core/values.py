@@ -117,6 +117,10 @@ class Uses:
         self.params = None if self.params is None or params is None else self.params | params
         self.key = self.key or key
 
+    def add_all(self) -> None:
+        """Add what nobody knows."""
+        self.add(None, True)
+
 
 def compile_value(value: object, place: Place, schema: object, report: Report, uses: Uses) -> Template:
     """Compile a value of the configuration; problems go into the report, and then the template is not to be used."""
@@ -129,6 +133,7 @@ def compile_value(value: object, place: Place, schema: object, report: Report, u
         for message in problems:
             report.problem(message)
         if expression is None:
+            uses.add_all()
             return Constant(None)
         for message in expression.doubts:
             report.warn(message)
