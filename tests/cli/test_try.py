@@ -120,6 +120,15 @@ def test_credentials_of_every_kind_are_masked(auth: str, shown: str) -> None:
     assert "hunter2" not in result.output
 
 
+def test_credentials_stand_where_they_are_sent() -> None:
+    Path("homing.toml").write_text(TEXT.replace("X-Shop", "authorization"))
+    headers = json.loads(tried("acme.find", "--dry-run", "--json").stdout)["request"]["headers"]
+    assert [value for name, value in headers if name.lower() == "authorization"] == ["Bearer ***"]
+    in_query = TEXT.replace('{ type = "bearer", token = "env:ACME_TOKEN" }', '{ type = "query", name = "k", value = "hunter2" }')
+    Path("homing.toml").write_text(in_query.replace("GET /find{?q}", "POST /find?"))
+    assert json.loads(tried("acme.find", "--dry-run", "--json").stdout)["request"]["url"].endswith("/find?k=***")
+
+
 def test_a_provider_without_credentials_gets_none() -> None:
     Path("homing.toml").write_text(TEXT.replace('auth = { type = "bearer", token = "env:ACME_TOKEN" }', ""))
     result = tried("acme.find", "--dry-run")

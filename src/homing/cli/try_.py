@@ -18,6 +18,7 @@ from homing.core.exchange import HttpRequest, HttpResponse
 from homing.core.methods import Method
 from homing.core.specs import CallInfo, MappingError
 from homing.edges.connect import parse_origin
+from homing.edges.credentials import with_header, with_parameter
 from homing.edges.provider_request import encode
 from homing.errors import code_of, retry_of
 from homing.references import MASK, mask
@@ -197,13 +198,12 @@ def _with_masked_credentials(request: HttpRequest, auth: Auth | None) -> HttpReq
     if auth is None:
         return request
     if isinstance(auth, QueryAuth):
-        joint = "&" if "?" in request.target else "?"
-        return msgspec.structs.replace(request, target=f"{request.target}{joint}{quote(auth.name, safe='')}={MASK}")
+        return with_parameter(request, f"{quote(auth.name, safe='')}={MASK}")
     if isinstance(auth, HeaderAuth):
         header = (auth.name, MASK)
     else:
         header = ("Authorization", f"{'Basic' if isinstance(auth, BasicAuth) else 'Bearer'} {MASK}")
-    return msgspec.structs.replace(request, headers=(*request.headers, header))
+    return with_header(request, header)
 
 
 def _print_requests(requests: list[Shown], reading: Reading, *, as_json: bool) -> None:

@@ -94,11 +94,10 @@ class HeaderCredentials(Credentials):
         super().__init__(loop)
         if (problem := header_problem(name, value)) is not None:
             raise ValueError(problem)
-        self._name = name.lower()
         self._header = (name, value)
 
     def apply(self, request: HttpRequest) -> HttpRequest:
-        return _with_header(request, self._name, self._header)
+        return with_header(request, self._header)
 
 
 class QueryCredentials(Credentials):
@@ -109,9 +108,7 @@ class QueryCredentials(Credentials):
         self._parameter = f"{quote(name, safe='')}={quote(value, safe='')}"
 
     def apply(self, request: HttpRequest) -> HttpRequest:
-        target = request.target
-        joint = "?" if "?" not in target else "" if target[-1] in "?&" else "&"
-        return HttpRequest(request.method, f"{target}{joint}{self._parameter}", request.headers, request.body)
+        return with_parameter(request, self._parameter)
 
 
 class ClientCredentials(Credentials):
@@ -184,7 +181,7 @@ class ClientCredentials(Credentials):
     def apply(self, request: HttpRequest) -> HttpRequest:
         if self._header is None:
             return request
-        return _with_header(request, "authorization", self._header)
+        return with_header(request, self._header)
 
     def refused(self, request: HttpRequest) -> bool:
         if self._header is None or self._header not in request.headers:
@@ -273,10 +270,18 @@ def token_target(token_url: str) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _with_header(request: HttpRequest, name: str, header: tuple[str, str]) -> HttpRequest:
+def with_header(request: HttpRequest, header: tuple[str, str]) -> HttpRequest:
     """The credentials' header takes the place of any other of its name."""
+    name = header[0].lower()
     others = tuple([other for other in request.headers if other[0].lower() != name])
     return HttpRequest(request.method, request.target, (*others, header), request.body)
+
+
+def with_parameter(request: HttpRequest, parameter: str) -> HttpRequest:
+    """The credentials' parameter, percent-encoded, stands behind all others."""
+    target = request.target
+    joint = "?" if "?" not in target else "" if target[-1] in "?&" else "&"
+    return HttpRequest(request.method, f"{target}{joint}{parameter}", request.headers, request.body)
 
 
 def _life_s(expires_in: object) -> float:
