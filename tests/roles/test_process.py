@@ -224,21 +224,34 @@ def test_what_was_dropped_is_one_line_for_all_and_none_for_nothing(stage: Stage)
     assert [line["strange"] for line in lines] == [3, 1]
 
 
-def test_a_task_that_exits_ends_itself_and_not_the_process() -> None:
+@pytest.mark.parametrize("how", [SystemExit, KeyboardInterrupt])
+def test_a_task_that_exits_ends_itself_and_not_the_process(how: type[BaseException]) -> None:
     heard: list[object] = []
 
     async def leave() -> None:
-        raise SystemExit(3)
+        raise how(3)
 
     async def main() -> None:
         loop, told = asyncio.get_running_loop(), asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR1, told.set)
+        loop.add_signal_handler(signal.SIGINT, told.set)
         for _ in range(2):
             heard.extend(await asyncio.gather(leave(), asyncio.sleep(0.01, "other"), return_exceptions=True))
         os.kill(os.getpid(), signal.SIGUSR1)
         await told.wait()
 
     run_to_its_end(main())
-    assert [type(each) for each in heard] == [SystemExit, str] * 2
-    with pytest.raises(SystemExit, match="3"):
+    assert [type(each) for each in heard] == [how, str] * 2
+    with pytest.raises(how, match="3"):
         run_to_its_end(leave())
+
+
+def test_ctrl_c_before_anybody_heeds_it_ends_the_process() -> None:
+    async def main() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(30)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        run_to_its_end(main())
+    signal.signal(signal.SIGINT, before)

@@ -389,14 +389,15 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def run_to_its_end(main: Coroutine[object, object, None]) -> None:
     """Run a process on a loop of its own.
 
-    A task that raises SystemExit stops the loop it is on, and with it every call. If it is another one than `main`, a function of
-    somebody's has started it, and whoever awaits it is told: the others go on.
+    A task that raises SystemExit or KeyboardInterrupt stops the loop it is on, and with it every call. If it is another one than
+    `main`, a function of somebody's has started it, and whoever awaits it is told: the others go on.
     """
     with asyncio.Runner(loop_factory=new_loop) as runner:
         running = runner.get_loop().create_task(main)
         while not running.done():
             try:
                 runner.get_loop().run_until_complete(running)
-            except SystemExit:
-                if running.done():  # its own
+            except (SystemExit, KeyboardInterrupt) as error:
+                is_signal = isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                if running.done() or is_signal:  # its own, or Ctrl-C before anybody heeds it
                     raise
