@@ -435,6 +435,23 @@ def test_a_mistake_is_told_without_its_echoes(tmp_path: Path, method: str) -> No
     assert len([one for one in found if "warning" not in one]) == 1, found
 
 
+@pytest.mark.parametrize(
+    ("defaults", "own", "path"),
+    [
+        ("", 'effect = "safe"\nidempotency_key.required = true', "methods.m.idempotency_key"),
+        ("idempotency_key.header = 'K'", 'effect = "safe"\nidempotency_key.required = true', "methods.m.idempotency_key"),
+        ("idempotency_key.header = 'K'\neffect = 'safe'", "", "providers.acme.defaults.idempotency_key"),
+        ("idempotency_key.header = 'K'\neffect = 'keyed'", 'effect = "safe"', None),
+        ("effect = 'safe'", 'effect = "keyed"\nidempotency_key.header = "K"', None),
+    ],
+)
+def test_a_key_that_a_safe_method_does_not_heed_is_unwise(tmp_path: Path, defaults: str, own: str, path: str | None) -> None:
+    method = f'[methods.m]\nprovider = "acme"\nrequest = "POST /"\ndeadline = "9s"\nparams.additionalProperties = false\n{own}\n'
+    found = [one.split(": ", 2)[1:] for one in told(tmp_path, f"{PROVIDER}[providers.acme.defaults]\n{defaults}\n{method}")]
+    says = "warning: it has no effect: what is safe is repeated without a key, and none is asked for"
+    assert found == ([] if path is None else [[path, says]])
+
+
 def test_a_syntax_error_is_told_alone(tmp_path: Path) -> None:
     assert told(tmp_path, "[gateway]\nlistn = 1\nheartbeat = 20s\n") == [
         'homing.toml: line 3, column 15: a text needs quotes: "20s"'

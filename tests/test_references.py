@@ -81,6 +81,12 @@ def test_what_goes_to_an_encoder_is_plain() -> None:
     assert msgspec.json.encode(made) == b'{"a":["x",1],"b":["y"],"c":null}'
 
 
+def test_what_a_reference_led_to_is_no_expression() -> None:
+    value = [Referred("=x", "env:X"), "=x", {"a": (Referred("==", "env:Y"),)}]
+    assert plain(value, template=True) == ["==x", "=x", {"a": ("===",)}]
+    assert plain(value) == ["=x", "=x", {"a": ("==",)}]
+
+
 def test_what_a_reference_led_to_is_masked_however_it_was_encoded() -> None:
     value = "it's \"50 %/é"
     text = (

@@ -62,20 +62,35 @@ def test_a_method_goes_to_the_core_with_all_it_has() -> None:
         request="GET /",
         answers=(settings.AnswerRow(when="status == `200`", is_="ok", executed="yes", retry=False, message="body"),),
         idempotency_key=settings.Idempotency(header="Key"),
-        lookup=settings.Lookup(request="GET /x", query={"a": Referred("=call.key", "env:A")}),
+        lookup=settings.Lookup(request="GET /x", query={"a": Referred("s3cret", "env:A"), "b": "=call.key"}),
     )
     spec = settings.method_spec("acme.charge", method)
     assert spec.lookup is not None
     assert type(spec.lookup.query["a"]) is str
-    assert "call.key" not in repr(method)
+    assert "s3cret" not in repr(method)
     assert spec == specs.MethodSpec(
         name="acme.charge",
         provider="acme",
         request="GET /",
         answers=(specs.AnswerRow(when="status == `200`", is_="ok", executed="yes", retry=False, message="body"),),
         idempotency_key=specs.IdempotencySpec(header="Key"),
-        lookup=specs.LookupSpec(request="GET /x", query={"a": "=call.key"}),
+        lookup=specs.LookupSpec(request="GET /x", query={"a": "s3cret", "b": "=call.key"}),
     )
+
+
+def test_what_a_reference_led_to_is_no_expression() -> None:
+    given: dict[str, object] = {
+        "a": Referred("=call.key", "env:A"),
+        "b": ["=call.key", Referred("==", "env:B")],
+        "c": Referred("x=", "env:C"),
+    }
+    sent: dict[str, object] = {"a": "==call.key", "b": ["=call.key", "==="], "c": "x="}
+    lookup = settings.Lookup(request="GET /x", query=given, found=Referred("=", "env:A"))
+    spec = settings.method_spec("m", settings.Method(headers=given, query=given, body=given, lookup=lookup))
+    assert spec.headers == spec.query == spec.body == sent
+    assert spec.lookup == specs.LookupSpec(request="GET /x", query=sent, found="=")
+    provider = settings.Provider(base_url="http://h", headers=given)
+    assert settings.provider_spec("p", provider).headers == sent
 
 
 def test_a_provider_goes_to_the_core_with_what_its_methods_take() -> None:

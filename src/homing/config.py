@@ -174,6 +174,7 @@ class _Reader:
             frozenset(section for section in _SINGLE if any(path.startswith(f"{section}.curve") for path in wrong)),
         )
         checks.check(config, names, self._checked)
+        self._check_keys(config, names)
         compiled = self._compile(config)
         order = {source.name: index for index, source in enumerate(self.sources)}
         found = sorted(_without_echoes(self.decoder.problems), key=lambda problem: (order.get(problem.file, -1), problem.line))
@@ -307,6 +308,16 @@ class _Reader:
             message = f"found {show(text)}, expected {forms.ADDRESS.expected}: {error}"
             self.decoder.problems[Problem(name, "", message)] = None
             return configured
+
+    def _check_keys(self, config: Config, names: checks.Names) -> None:
+        """Warns of idempotency keys that nobody heeds, unless a provider's `defaults` mean them for other methods."""
+        for name, method in config.methods.items():
+            if method.effect != "safe" or method.idempotency_key is None or name in names.doubtful:
+                continue
+            own = self.named["methods"][name]
+            if _stands(own, ("idempotency_key",)) or not _stands(own, ("effect",)):
+                message = "it has no effect: what is safe is repeated without a key, and none is asked for"
+                self._checked(("methods", name, "idempotency_key"), message, warning=True)
 
     def _compile(self, config: Config) -> dict[str, core_methods.Method]:
         compiled: dict[str, core_methods.Method] = {}

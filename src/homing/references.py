@@ -52,14 +52,17 @@ class Referred(str):
         return MASK
 
 
-def plain(value: object) -> object:
-    """A value of the configuration, with every `Referred` in it as an exact `str`: encoders take no subclasses."""
+def plain(value: object, *, template: bool = False) -> object:
+    """A value of the configuration, with every `Referred` in it as an exact `str`: encoders take no subclasses.
+
+    In a `template` a string that begins with = is an expression. What a reference led to never is: it is escaped.
+    """
     if isinstance(value, str):
-        return str(value)
+        return f"={value}" if template and isinstance(value, Referred) and value.startswith("=") else str(value)
     if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: plain(inner, template=template) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(plain(inner) for inner in value)
+        return type(value)(plain(inner, template=template) for inner in value)
     return value
 
 

@@ -28,6 +28,8 @@ DEADLINE_MIN_S = 0.1
 DEADLINE_MAX_S = 24 * 86400.0  # what is left of one is a number of milliseconds on its way, up to 2^31
 CREDIT_MAX = 100_000  # as many as a HEARTBEAT lists
 
+_TEMPLATES = ("headers", "query", "body")
+
 Section = TypeVar("Section", bound=Struct)
 
 
@@ -341,7 +343,8 @@ class _MethodKeys(_Section, frozen=True):
         str | None, Meta(description='Method and path (RFC 6570), such as `"POST /accounts/{account}/charges{?expand}"`.')
     ] = None
     headers: Annotated[
-        dict[HeaderName, object], Meta(description="Strings that begin with `=` are JMESPath over `{params, call}`.")
+        dict[HeaderName, object],
+        Meta(description="Strings that begin with `=` are JMESPath over `{params, call}`; `==` begins a text with `=`."),
     ] = {}
     query: Annotated[dict[str, object], Meta(description="Likewise; null drops the member.")] = {}
     body: Annotated[
@@ -410,7 +413,10 @@ class QueryAuth(_Section, frozen=True, tag_field="type", tag="query"):
 
 
 class OAuth2Auth(_Section, frozen=True, tag_field="type", tag="oauth2_client_credentials"):
-    """A token fetched with client credentials (RFC 6749 section 4.4), once for all calls that wait, and renewed early."""
+    """A token fetched with client credentials (RFC 6749 section 4.4), once for all calls that wait, and renewed early.
+
+    The endpoint is reached as the provider is: its `proxy`, `tls`, `timeout.connect` and `response_max` hold there too. It has 10 s.
+    """
 
     token_url: Annotated[str, forms.TOKEN_URL, Meta(description="Where tokens are fetched.")]
     client_id: Annotated[str, forms.NAME, Meta(description="The client's name.")]
@@ -522,4 +528,4 @@ def _answer_rows(rows: tuple[AnswerRow, ...]) -> tuple[specs.AnswerRow, ...]:
 
 def _plain(section: Section) -> Section:
     """Without what only the configuration has need of: strings that hide what they refer to."""
-    return replace(section, **{key: plain(value) for key, value in asdict(section).items()})
+    return replace(section, **{key: plain(value, template=key in _TEMPLATES) for key, value in asdict(section).items()})

@@ -140,6 +140,7 @@ def test_evaluation_fails_in_one_way_only(text: str, params: dict[str, object]) 
         ("params.a + params.b", "no arithmetic"),
         ("params.a..b", "is no JMESPath: Expecting"),
         ("params.a[", "is no JMESPath"),
+        ("s3cret(", "a text that begins with = is written =="),
         ("params.a == 'x", "Unclosed ' delimiter at column 13"),
         ("params.`a`", "is no JMESPath"),
     ],

@@ -365,6 +365,10 @@ def test_a_method_needs_somebody_who_answers() -> None:
     made, problems = compile_method(MethodSpec(name="a", service="s", params=OPEN, request="GET /", body=1, lookup=CHARGE.lookup))
     assert made is None
     assert [problem.path for problem in problems] == ["methods.a.request", "methods.a.body", "methods.a.lookup"]
+    for key, paths in ((IdempotencySpec(header="X"), ["methods.a.idempotency_key.header"]), (IdempotencySpec(required=True), [])):
+        made, problems = compile_method(MethodSpec(name="a", service="s", params=OPEN, idempotency_key=key))
+        assert made is not None
+        assert [problem.path for problem in problems if problem.warning] == paths
 
 
 def test_an_unknown_provider_is_for_others_to_report() -> None:

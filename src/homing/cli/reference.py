@@ -21,7 +21,8 @@ warns of what is legal but unwise; `homing init` writes one to start from.
 - **Durations** are strings with a unit, `"500ms"`, `"90s"`, `"1m"`, `"24h"`, `"7d"`. **Sizes** are strings, `"10kB"` (1000),
   `"16KiB"` (1024), `"1MiB"`, or whole numbers of bytes.
 - **References**: any string may be `"env:NAME"`, the value of an environment variable, or `"file:PATH"`, the content of a file
-  without one trailing newline. What they lead to is never printed, logged or shown. Only in a JSON Schema strings are left alone.
+  without one trailing newline. What they lead to is never printed, logged or shown, and is a text even if it begins with `=`, where
+  other strings would be expressions. Only in a JSON Schema strings are left alone.
 - **One file serves all.** `homing gateway`, `homing broker` and `homing worker` read their parts of it: environment variables, secrets
   and files of the others need not be there.
 - **Paths** count from the file that names them.

@@ -235,7 +235,8 @@ def _why(text: str, error: ValueError, place: Place) -> str:
     if not text.strip():
         return "an expression is missing"
     bare = _QUOTED.sub("Q", text)
-    hint = next((hint for pattern, hint in _HINTS if pattern.search(bare)), "")
+    begun = "a text that begins with = is written ==…" if "params" in place.names else ""
+    hint = next((hint for pattern, hint in _HINTS if pattern.search(bare)), begun)
     reason = str(getattr(error, "message", "") or getattr(error, "msg", "") or error)
     column = int(getattr(error, "lex_position", 0)) + 1
     said = f"{text} is no JMESPath: {_one_line(reason)} at column {column}"

@@ -299,6 +299,8 @@ def _check_service(spec: MethodSpec, report: Report) -> None:
     for key in ("request", "headers", "query", "body", "encode", "decode", "result", "answers", "lookup"):
         if getattr(spec, key) != getattr(plain, key):
             report.at(key).problem("this is for methods with a provider: its service gets the params as they are")
+    if spec.idempotency_key is not None and spec.idempotency_key.header:
+        report.at("idempotency_key").at("header").warn("it has no effect: this is for methods with a provider")
 
 
 def _compile_provider(spec: ProviderSpec, report: Report) -> tuple[str, tuple[Row, ...]]:
