@@ -239,10 +239,22 @@ def test_a_broker_that_is_not_there_is_told_in_words() -> None:
     ("options", "said"),
     [
         (["--url", "tcp://127.0.0.1"], "is no broker's address"),
-        (["--url", "tcp://127.0.0.1:1", "--api-key", "hk_1"], "api_key is for gateways"),
-        (["--url", "tcp://10.0.0.5:1"], "nothing would be encrypted"),
+        (
+            ["--url", "tcp://127.0.0.1:1", "--api-key", "hk_1"],
+            "--api-key is for gateways; a broker knows callers by their CURVE keys: give --curve and --broker-key",
+        ),
+        (
+            ["--url", "tcp://10.0.0.5:1"],
+            "nothing would be encrypted: give --curve and --broker-key, or --insecure if that is meant",
+        ),
+        (["--url", "tcp://127.0.0.1:1", "--curve", "curve/curve"], "--broker-key, the broker's public key, is missing"),
+        (
+            ["--url", "tcp://10.0.0.5:1", "--curve", "curve/api_key.curve", "--broker-key", "0" * 40],
+            "Error: curve/api_key.curve cannot be read",
+        ),
+        (["--url", "http://api_key:curve@h"], "give the API key as --api-key"),
         (["--url", "tcp://10.0.0.5:1", "--curve", "none.toml", "--broker-key", "0" * 40], "none.toml cannot be read"),
-        (["--url", "http://127.0.0.1:1", "--insecure"], "insecure is for brokers"),
+        (["--url", "http://127.0.0.1:1", "--insecure"], "--insecure is for brokers"),
     ],
 )
 @pytest.mark.parametrize("batch", [False, True])

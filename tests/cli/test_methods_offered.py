@@ -61,3 +61,4 @@ def test_what_cannot_be_meant_is_told(url: str) -> None:
     result = listed("--broker", url)
     assert result.exit_code == 2
     assert url in result.stderr
+    assert "=" not in result.stderr  # as a program would say it

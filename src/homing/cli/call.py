@@ -1,6 +1,7 @@
 """`homing call`: call a method and print its result, or say in plain words what became of the call."""
 
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TypedDict
@@ -30,6 +31,7 @@ RETRY = {
     "same_key": "with the same idempotency key, by which the provider knows it again",
 }
 _SHOWN_CHARACTERS_MAX = 2000
+_ARGUMENT = re.compile(r"(?<![\w/.:-])(api_key|broker_key|curve|insecure)(?:=True|=)?(?![\w/.:-])")  # and in no path
 
 
 class ClientOptions(TypedDict):
@@ -138,7 +140,7 @@ def command(
     try:
         client = Client(**options)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(in_options(str(error))) from None
     try:
         with client:
             result = client.call(method, text, idempotency_key=idempotency_key, result_type=msgspec.Raw)
@@ -156,6 +158,11 @@ def command(
             f"The call was carried out, and its result cannot be written: {(error.strerror or str(error)).lower()}.", err=True
         )
         raise SystemExit(EXIT_FAILED) from None
+
+
+def in_options(told: str) -> str:
+    """What a client says of its arguments, in the words of the command line."""
+    return _ARGUMENT.sub(lambda found: "--" + found[1].replace("_", "-"), told)
 
 
 def read_params(params: str | None) -> msgspec.Raw | None:

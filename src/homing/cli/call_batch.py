@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import click
 import msgspec
 
-from homing.cli.call import ClientOptions, check_params, error_object, plain, read_file
+from homing.cli.call import ClientOptions, check_params, error_object, in_options, plain, read_file
 from homing.cli.streams import leave_stdout
 from homing.client import AsyncClient
 from homing.errors import ROWS, CallError, OutcomeUnknown
@@ -146,7 +146,7 @@ def call_all(lines: list[Line], options: ClientOptions, parallel: int, *, as_jso
     try:
         client = AsyncClient(**options)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(in_options(str(error))) from None
     began = time.monotonic()
     with _printer(len(lines)) as (write, advance):
         run = Run(lines, write)

@@ -7,6 +7,7 @@ import time
 import click
 import msgspec
 
+from homing.cli.call import in_options
 from homing.cli.methods import print_table
 from homing.client_zmq import Brokers, brokers
 from homing.core.messages import MethodOffer
@@ -22,7 +23,7 @@ def list_offered(url: str, curve: str | None, broker_key: str | None, *, insecur
     try:
         there = brokers(url, curve=curve, broker_key=broker_key, insecure=insecure)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(in_options(str(error))) from None
     offers = asyncio.run(_offers(there))
     if offers is None:
         click.echo(f"No broker can be reached at {there}.", err=True)
