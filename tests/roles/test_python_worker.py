@@ -9,15 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from homing.config import Config
 from homing.core.limits import Breaker
 from homing.core.machine import PeerFound, Send
 from homing.core.messages import Ready
 from homing.functions import Function
+from homing.roles.process import Plan
 from homing.roles.python_pool import child_command
-from homing.roles.python_worker import _NEVER_OPENS, Offering, machine_of, methods_of, run_alone
+from homing.roles.python_worker import _NEVER_OPENS, Offering, Unable, machine_of, methods_of, run_alone, run_offering, unheard
+from homing.settings import Broker as BrokerTable
+from homing.telemetry import Log
 from tests.loops import on_both_loops, until
 from tests.roles import offered
 from tests.roles.calling import TARGET, WORKER, house, only
+
+WAYS = tuple(name.partition(".")[2] for name in offered.worker.functions)
 
 
 def offering(*names: str, **options: int) -> Offering:
@@ -48,6 +54,26 @@ def test_it_tells_the_broker_what_it_has() -> None:
     assert ready.services == {"offered": 100}
     assert [offer.name for offer in ready.methods] == ["offered.build", "offered.add"]
     assert ready.methods[0] == offered.worker.functions["offered.build"].offer
+
+
+def test_an_offering_that_brokers_would_not_hear_of_is_told() -> None:
+    one = Function(lambda: None, service="offered", name="f")
+    assert unheard(offering(*WAYS), 2**20) == ""
+    many = Offering(name="offered", functions={str(number): one for number in range(10_000)}, command=child_command(TARGET))
+    assert unheard(many, 2**24) == ""
+    assert all(
+        words in unheard(many, 2**20) for words in ("of its 10000 methods has", "at most 1048576", "broker.frame_bytes_max")
+    )
+    more = Offering(name="offered", functions={**many.functions, "more": one}, command=child_command(TARGET))
+    assert "10001 methods, and brokers hear of at most 10000: spread" in unheard(more, 2**24)
+
+
+def test_an_offering_that_brokers_would_not_hear_of_does_not_begin() -> None:
+    config = Config(broker=BrokerTable(frame_bytes_max=1024))
+    log = Log(human=False)
+    with pytest.raises(Unable, match="No broker would hear of offered: what it says of its 9 methods has"):
+        asyncio.run(run_offering(offering(*WAYS[:9]), config, Plan(name="worker"), log))
+    log.close()
 
 
 def test_what_functions_raise_keeps_no_caller_away() -> None:

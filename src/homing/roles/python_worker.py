@@ -13,12 +13,14 @@ from typing import Final
 import msgspec
 
 from homing.config import Config
+from homing.core import codec
 from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.limits import BreakerPolicy
 from homing.core.links import FRAME_BYTES_MAX
 from homing.core.machine import Action, Draining, DrainTimedOut, Event
-from homing.core.messages import LIFE_BYTES
+from homing.core.messages import LIFE_BYTES, Ready
 from homing.core.methods import Method, compile_method
+from homing.core.reach import METHODS_MAX
 from homing.core.specs import MethodSpec
 from homing.core.worker import Worker
 from homing.engines.zmq import CurveClient
@@ -95,6 +97,21 @@ def machine_of(
         outcomes_held_bytes_max=outcomes_held_bytes_max,
         offers=tuple(each.offer for each in offering.functions.values()),
         frame_bytes_max=frame_bytes_max,
+    )
+
+
+def unheard(offering: Offering, frame_bytes_max: int) -> str:
+    """Why no broker would hear of an offering, and what to do; "" if brokers will."""
+    offers = tuple(each.offer for each in offering.functions.values())
+    if len(offers) > METHODS_MAX:
+        return f"it has {len(offers)} methods, and brokers hear of at most {METHODS_MAX}: spread them over several workers"
+    life = bytes(LIFE_BYTES)
+    size = codec.frame_bytes(Ready(life, {offering.name: offering.credit_max}, 0, offers, life, frame_bytes_max))
+    if size <= frame_bytes_max:
+        return ""
+    return (
+        f"what it says of its {len(offers)} methods has {size} bytes, and a message between processes at most {frame_bytes_max}: "
+        "spread them over several workers, or raise broker.frame_bytes_max, here and at brokers and gateways"
     )
 
 
@@ -220,6 +237,8 @@ async def run_offering(offering: Offering, config: Config, plan: Plan, log: Log)
             frame_bytes_max=frame_max,
         )
 
+    if why := unheard(offering, config.broker.frame_bytes_max):
+        raise Unable(f"No broker would hear of {offering.name}: {why}")
     log_calls()
     process = Process(config, {}, plan, log=log, make_back=make_back)
     part = process.back
