@@ -113,6 +113,21 @@ async def test_an_address_that_cannot_be_had_leaves_nothing_behind(folder: Path,
 
 
 @on_both_loops
+async def test_a_folder_that_is_too_long_for_sockets_is_told(folder: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = folder / ("x" * (76 - len(f"{folder}/")))
+    longest.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(longest))
+    processes = Processes(house(), "homing.toml", Numbers(1, 1), log=log)
+    (run,) = inside(longest)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(run / "gateway-999999"))
+    await processes._leave()
+    monkeypatch.setattr(tempfile, "tempdir", f"{longest}x")
+    with pytest.raises(Unbound, match=rf"{longest}x, has too long a path for sockets in it, .* TMPDIR=/tmp"):
+        await run_processes(house(), "homing.toml", Numbers(1, 1), log)
+
+
+@on_both_loops
 async def test_sockets_that_are_none_are_told(folder: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("homing.roles.sockets.FIRST_HANDED_FD", 250)
     monkeypatch.setenv("LISTEN_FDS", "1")

@@ -15,7 +15,7 @@ from homing.config import Config
 from homing.edges import rpc
 from homing.edges.http import Exchange, Listener, ListenerLimits, tls_context
 from homing.errors import failure
-from homing.forms import Address
+from homing.forms import IPC_PATH_BYTES_MAX, Address
 from homing.roles import sockets, succession
 from homing.roles.children import Command, Place
 from homing.roles.notify import notify
@@ -29,6 +29,7 @@ OVER_DRAIN_S = 10.0  # beyond what a child allows itself, before it is told agai
 FAREWELL_S = 0.1  # for callers who connected just when the last gateway left
 SILENT_S = 1.0  # for those of them who have not said anything yet
 COUNTED = "counted"
+LONGEST = "gateway-999999"  # the name of a socket
 REPLACED = {"gateway": signal.SIGUSR1}  # it stops accepting at once, for others do, and serves out whom it has
 
 
@@ -62,7 +63,7 @@ class Processes:
         self._listener: Listener | None = None
         self._exchanging: asyncio.Task[None] | None = None
         estate = self._estate = succession.inherited(os.environ, os.getpid())
-        self._folder = Path(estate.folder if estate else tempfile.mkdtemp(prefix="homing-"))  # mode 0700
+        self._folder = Path(estate.folder) if estate else _run_folder()
         try:
             self._endpoints = estate.endpoints if estate else self._named()
             self._sockets = self._inherit(estate) if estate else self._open()
@@ -253,6 +254,16 @@ async def run_processes(config: Config, config_path: str, numbers: Numbers, log:
     code = await processes.run()
     if code:
         raise SystemExit(code)
+
+
+def _run_folder() -> Path:
+    """A new folder for sockets, for us alone. Raises ValueError if their paths would be longer than the system takes."""
+    above = tempfile.gettempdir()
+    most = IPC_PATH_BYTES_MAX - len(f"/homing-12345678/{LONGEST}")
+    if len(os.fsencode(above)) > most:
+        where = f"the folder for temporary files, {above}, has too long a path for sockets in it, which is {most} bytes at most"
+        raise ValueError(f"{where}; start with another one, such as TMPDIR=/tmp")
+    return Path(tempfile.mkdtemp(prefix="homing-"))  # mode 0700
 
 
 def _listening(address: Address) -> list[socket.socket]:
