@@ -32,7 +32,8 @@ from homing.core.machine import (
     Submitted,
     Tell,
 )
-from homing.core.messages import GATEWAY_BYTES, LIFE_BYTES, MethodOffer
+from homing.core.messages import GATEWAY_BYTES, MethodOffer
+from homing.core.roster import gateway_life
 from homing.driver import Driver, Station
 from homing.errors import Effect, Outcome, failure
 
@@ -127,7 +128,7 @@ class Owner:
         self._station = station
         self._principal = principal
         self._frame_bytes_max = frame_bytes_max
-        self._machine = Calls(os.urandom(LIFE_BYTES), heartbeat_s=heartbeat_s)
+        self._machine = Calls(gateway_life(os.urandom(GATEWAY_BYTES)), heartbeat_s=heartbeat_s)
         self._driver = Driver(station, loop)
         self._open: dict[bytes, _Open] = {}
         self._offers: dict[str, MethodOffer] = {}

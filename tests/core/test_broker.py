@@ -41,7 +41,7 @@ from homing.core.messages import (
 )
 from homing.core.permits import Permit
 from homing.core.queues import LENGTH_BESIDE, weight
-from homing.core.roster import Roster
+from homing.core.roster import Roster, gateway_life
 from homing.errors import Outcome
 from tests.core.people import (
     BROKER_LIFE,
@@ -1228,18 +1228,93 @@ def test_what_this_broker_does_not_know_is_claimed_by_those_only_who_may_serve_a
     assert play.machine.counts == {"claim_forbidden": 1}
 
 
-def test_who_has_taken_the_place_of_a_gateway_that_is_gone_grants_nothing_that_its_key_may_not_call() -> None:
-    permits = {"webshop": Permit(call=("mail",)), "acme-workers": Permit(serve=("*",))}
-    play = guarded(permits)
-    play.gets(G, Hello(GATEWAY[:8] + b"stranger")).says_nothing()
+PROVEN = gateway_life(b"a secret")
+P, Q = call_id(1, PROVEN), call_id(2, PROVEN)
+THIEVES = {
+    "webshop": Permit(call=("acme",)),
+    "acme-workers": Permit(serve=("acme", "mail")),
+    "thief": Permit(call=("acme", "mail"), serve=("mail",)),
+}
+
+
+def robbed(**fields: Any) -> Playbook[Broker]:
+    """A call runs, its gateway is gone for longer than a blink, and who has seen the head of its life in call ids takes its place."""
+    play = guarded(THIEVES, **fields)
+    play.hears(PeerFound(G2, "thief")).says_nothing()
+    play.gets(G, Hello(PROVEN)).whatever()
+    play.gets(W1, Ready(ONE, {"acme": 2}, 0)).whatever()
+    play.gets(G, request(P)).says(Send(W1, request(P)))
+    play.gets(W1, Claim(P, ONE, 1)).says(Send(G, Claim(P, ONE, 1)))
+    play.hears(PeerLost(G)).says_nothing()
+    play.passes(0.6).whatever()
+    play.gets(G2, Hello(PROVEN[:8] + b"made up!")).whatever()
+    return play
+
+
+def test_who_has_taken_the_place_of_a_gateway_that_is_gone_has_no_say_in_its_calls() -> None:
+    play = robbed()
+    play.gets(G2, Grant(P, ONE, 1, 5000), Deny(P, ONE, 1), Cancel(P), Settled(ONE, (P,))).says_nothing()
+    play.gets(G2, Grant(Q, ONE, 2, 5000), Deny(Q, ONE, 2), Cancel(Q), Settled(ONE, (Q,))).says_nothing()
+    assert play.machine.counts == {"not_owner": 7}, "what is not known here cannot be cancelled"
+    play.gets(G2, request(Q, service="mail")).says_nothing()  # what it asks for itself it may
+    play.gets(W1, Ready(ONE, {"acme": 1, "mail": 1}, 0)).says(Send(W1, like(Request, call_id=Q)))
+    play.gets(W1, Claim(Q, ONE, 2)).says(Send(G2, Claim(Q, ONE, 2)))
+    play.gets(G2, Grant(Q, ONE, 2, 5000)).says(Send(W1, Grant(Q, ONE, 2, 5000)))
+
+
+def test_who_has_taken_the_place_of_a_gateway_that_is_gone_reads_none_of_its_calls() -> None:
+    play = robbed()
+    play.gets(W1, Claim(P, ONE, 1), Final(P, ONE, 1, OK)).says_nothing()
+    play.gets(W1, Final(P, ONE, 1, OK)).says_nothing()  # nor when this broker knows it no more
+    assert play.machine.counts == {"not_owner": 3}
+
+
+def test_a_gateway_that_proves_its_life_has_its_place_back() -> None:
+    play = robbed(heartbeat_s=30.0)
+    play.hears(PeerFound(G, "webshop")).says_nothing()
+    play.gets(G, Hello(PROVEN)).says(Send(G, like(Heartbeat)), Send(G, Workers((ONE,), ())))
+    play.gets(W1, Final(P, ONE, 1, OK)).says(Send(G, Final(P, ONE, 1, OK)))
+    play.gets(G, Settled(ONE, (P,))).says(Send(W1, Settled(ONE, (P,))))
+    play.gets(G2, Settled(ONE, (P,))).says_nothing()
+    play.gets(G2, Hello(PROVEN[:8] + b"made up!"), request(Q, service="mail")).says(*[Send(G2, Disconnect())] * 2)
+    play.hears(PeerLost(G2)).says_nothing()
+    play.gets(G, request(Q)).says(Send(W1, like(Request, call_id=Q)))
+
+
+def test_a_copy_that_another_made_under_a_call_id_is_not_claimed_of_its_gateway() -> None:
+    """Else it would grant its own call, and the worker would do what the other said."""
+    play = guarded(THIEVES)
+    play.hears(PeerFound(G2, "thief")).says_nothing()
+    play.gets(G2, Hello(PROVEN[:8] + b"made up!"), request(P, service="mail", body=b"[666]")).says_nothing()
+    play.gets(G, Hello(PROVEN)).says_nothing()
+    play.gets(G, request(P)).says_nothing()
+    play.gets(W1, Ready(ONE, {"mail": 1}, 0)).says(Send(W1, like(Request, body=b"[666]")))
+    play.gets(W1, Claim(P, ONE, 1)).says_nothing()
+    play.gets(W1, Release(P, ONE, 1)).says(Send(G, Release(P, ONE, 1)))  # upon which it says its own once more
+    play.gets(W1, Ready(ONE, {"acme": 1}, 0)).says_nothing()
+    play.gets(G, request(P)).says(Send(W1, request(P)))
+
+
+def test_where_a_life_proves_nothing_what_is_not_known_here_is_for_those_who_may_call_anything() -> None:
+    play = guarded({"webshop": Permit(call=("acme",)), "acme-workers": Permit(serve=("*",)), "any": Permit(call=("*",))})
+    play.hears(PeerFound(G2, "any")).says_nothing()
+    play.gets(G, Hello(GATEWAY)).says_nothing()
+    play.gets(G2, Hello(OTHER_GATEWAY)).says_nothing()
+    play.gets(W1, ready()).says_nothing()
+    other = call_id(1, OTHER_GATEWAY)
+    play.gets(W1, Final(A, ONE, 1, OK), Final(other, ONE, 2, OK)).says(Send(G2, Final(other, ONE, 2, OK)))
+    play.gets(G, request(A)).says(Send(W1, request(A)))
+    play.gets(W1, Final(A, ONE, 3, OK)).says(Send(G, Final(A, ONE, 3, OK)))
+
+
+def test_what_a_broker_does_not_know_is_granted_by_those_only_who_may_call_anything() -> None:
+    play = guarded({"webshop": Permit(call=("mail",)), "acme-workers": Permit(serve=("*",))})
+    play.gets(G, Hello(PROVEN)).says_nothing()
     play.gets(W1, Ready(ONE, {"acme": 1, "mail": 1}, 0)).says_nothing()
-    play.gets(W1, Claim(A, ONE, 1)).says(Send(G, Claim(A, ONE, 1)))
-    play.gets(G, Grant(A, ONE, 1, 5000)).says_nothing()
+    play.gets(W1, Claim(P, ONE, 1)).says(Send(G, Claim(P, ONE, 1)))
+    play.gets(G, Grant(P, ONE, 1, 5000)).says_nothing()
     assert play.machine.counts == {"grant_forbidden": 1}
-    play.gets(G, Deny(A, ONE, 1)).says(Send(W1, Deny(A, ONE, 1)))
-    play.gets(G, request(B, service="mail")).says(Send(W1, request(B, service="mail")))
-    play.gets(W1, Claim(B, ONE, 2)).says(Send(G, Claim(B, ONE, 2)))
-    play.gets(G, Grant(B, ONE, 2, 5000)).says(Send(W1, Grant(B, ONE, 2, 5000)))
+    play.gets(G, Deny(P, ONE, 1)).says(Send(W1, Deny(P, ONE, 1)))
 
 
 def test_an_answer_goes_to_no_worker_whose_key_may_not_serve_what_was_asked() -> None:

@@ -1,8 +1,9 @@
 """Who is at which connection: users, permits, and gateways by the head of their lives."""
 
 from homing.core.permits import ANYTHING, NOTHING, Permit
-from homing.core.roster import Roster
-from tests.core.people import GATEWAY, OTHER_GATEWAY, A, G, call_id
+from homing.core.queues import Copy
+from homing.core.roster import Roster, gateway_life, proves
+from tests.core.people import GATEWAY, OTHER_GATEWAY, A, G, call_id, request
 
 G2 = b"gateway 2"
 HEAD = GATEWAY[:8]
@@ -76,3 +77,44 @@ def test_a_life_is_its_users_as_long_as_it_is_known() -> None:
     assert not roster.may_enter(b"thief", GATEWAY)
     roster.forget(HEAD)
     assert roster.may_enter(b"thief", GATEWAY)
+
+
+def test_a_life_proves_its_first_half_by_the_other() -> None:
+    life = gateway_life(b"a secret")
+    assert life == bytes.fromhex("984ca5162200734c") + b"a secret"
+    assert proves(life)
+    assert not proves(life[:8] + b"b secret")
+    assert not proves(GATEWAY)
+
+
+def test_who_made_up_the_rest_of_a_life_gives_way_to_who_proves_it() -> None:
+    roster = Roster(None)
+    life = gateway_life(b"a secret")
+    made_up = life[:8] + b"made up!"
+    assert roster.may_enter(G2, made_up)
+    roster.enter(G2, made_up)
+    assert not roster.may_enter(G, life[:8] + b"made too")
+    assert roster.may_enter(G, life)
+    assert roster.enter(G, life) is None
+    assert (roster.at, roster.gateway_of(life)) == ({G: life[:8]}, G)
+    assert not roster.may_enter(G2, made_up)
+    assert roster.lost(G2) is None
+
+
+def test_a_call_is_its_submitters_or_if_it_is_not_known_of_who_proves_that_it_is() -> None:
+    life = gateway_life(b"a secret")
+    roster = Roster({"webshop": Permit(call=("acme",)), "any": ANYTHING})
+    roster.found(G, "webshop")
+    roster.enter(G, life)
+    call = call_id(1, life)
+    assert roster.owns(call, None)
+    assert roster.owns(call, Copy(request(call), 10.0, submitter=roster.life_of(call)))
+    assert not roster.owns(call, Copy(request(call), 10.0, submitter=GATEWAY))
+    roster.enter(G, GATEWAY)
+    assert not roster.owns(A, None)
+    roster.found(G2, "any")
+    roster.enter(G2, OTHER_GATEWAY)
+    assert roster.owns(call_id(1, OTHER_GATEWAY), None)
+    unguarded = Roster(None)
+    unguarded.enter(G, GATEWAY)
+    assert unguarded.owns(A, None)

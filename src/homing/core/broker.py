@@ -196,7 +196,7 @@ class Broker:
         if request.call_id in self._copies or request.remaining_ms <= 0:
             return []
         service = self._services[request.service]
-        copy = Copy(request, now + request.remaining_ms / 1000)
+        copy = Copy(request, now + request.remaining_ms / 1000, submitter=self._roster.life_of(request.call_id))
         worker = service.idle_worker(copy)  # if there is one, whoever waits has been refused by it
         if worker is None or self.held_bytes + weight(request) > self.limits.held_bytes_max:
             why = refusal(service, copy, self.limits, self.held_bytes, now)
@@ -246,7 +246,7 @@ class Broker:
 
     def _owns(self, peer: Peer, call_id: bytes) -> bool:
         """Whether this peer is the gateway whose call it is: nobody decides for another."""
-        if self._roster.at.get(peer) == call_id[:GATEWAY_BYTES]:
+        if self._roster.at.get(peer) == call_id[:GATEWAY_BYTES] and self._roster.owns(call_id, self._copies.get(call_id)):
             return True
         self.counts["not_owner"] += 1
         return False
@@ -376,6 +376,9 @@ class Broker:
     def _to_gateway(self, message: Claim | Final | Release | Reject | Lost) -> list[Action]:
         gateway = self._roster.gateway_of(message.call_id)
         if gateway is None:
+            return []
+        if type(message) in (Claim, Final) and not self._roster.owns(message.call_id, self._copies.get(message.call_id)):
+            self.counts["not_owner"] += 1
             return []
         return [Send(gateway, fitted(message, self._links.reads(gateway)) if type(message) is Final else message)]
 

@@ -35,6 +35,7 @@ class Copy(msgspec.Struct, gc=False):
     claim: int | None = None
     granted: bool = False
     refused_by: frozenset[Life] = NOBODY
+    submitter: Life = b""  # whose call it is: of that life the call id says one half only
 
     @property
     def line(self) -> Line:

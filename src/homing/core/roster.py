@@ -1,16 +1,29 @@
 """Who is at which connection of a broker: whose key it came with, and which gateway.
 
 A call_id begins with half of its gateway's life, and workers see call_ids. So the half must not be enough to be taken for that gateway:
-who has come with the whole of a life keeps it, and so does its user.
+who has come with the whole of a life keeps it, and so does its user. And where nobody has come with it yet, or it is gone: a life can
+prove that its first half is its own, and then whoever made up the rest gives way.
 """
 
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 
 import msgspec
 
 from homing.core.machine import Life, Peer
 from homing.core.messages import GATEWAY_BYTES
 from homing.core.permits import ANYTHING, NOTHING, Permit
+from homing.core.queues import Copy
+
+
+def gateway_life(secret: bytes) -> Life:
+    """A life whose first half, which workers see, proves the other, which only brokers are told: it is made from that."""
+    return sha256(secret).digest()[:GATEWAY_BYTES] + secret
+
+
+def proves(life: Life) -> bool:
+    """Whether it was made so. Nobody can find another life that proves the same half."""
+    return gateway_life(life[GATEWAY_BYTES:]) == life
 
 
 class Known(msgspec.Struct):
@@ -19,6 +32,7 @@ class Known(msgspec.Struct):
     life: Life
     peer: Peer
     user: str
+    proven: bool
 
 
 class Roster:
@@ -59,14 +73,19 @@ class Roster:
     def may_enter(self, peer: Peer, life: Life) -> bool:
         """Whether a gateway may say that this is its life."""
         known = self.gateways.get(life[:GATEWAY_BYTES])
-        return known is None or (known.life == life and known.user == self.user(peer))
+        if known is None or known.life == life:
+            return known is None or known.user == self.user(peer)
+        return proves(life)
 
     def enter(self, peer: Peer, life: Life) -> bytes | None:
         """A gateway is at this connection. The head of the one that was there and is at no other, if there was one."""
         head = life[:GATEWAY_BYTES]
         left = self.leave(peer) if self.at.get(peer) != head else None
+        known = self.gateways.get(head)
+        if known is not None and known.life != life:
+            self.at = {one: at for one, at in self.at.items() if at != head}  # whoever made it up is no gateway any more
         self.at[peer] = head
-        self.gateways[head] = Known(life, peer, self.user(peer))
+        self.gateways[head] = Known(life, peer, self.user(peer), proves(life))
         return left
 
     def leave(self, peer: Peer) -> bytes | None:
@@ -85,6 +104,20 @@ class Roster:
     def forget(self, head: bytes) -> None:
         """It will not come back: whoever comes with that head next is another."""
         del self.gateways[head]
+
+    def life_of(self, call_id: bytes) -> Life:
+        """Of the gateway that is there, or was."""
+        return self.gateways[call_id[:GATEWAY_BYTES]].life
+
+    def owns(self, call_id: bytes, copy: Copy | None) -> bool:
+        """Whether the gateway that is there is the one whose call this is, and has not taken its place: that very life submitted it.
+
+        Of a call that is not known here, those may know who prove that the id is theirs, or who may call everything anyway.
+        """
+        if self._permits is None:
+            return True
+        known = self.gateways[call_id[:GATEWAY_BYTES]]
+        return known.life == copy.submitter if copy is not None else known.proven or self.permit(known.peer).calls("")
 
     def gateway_of(self, call_id: bytes) -> Peer | None:
         """Where to answer for a call. It may have left."""

@@ -11,9 +11,10 @@ from homing.core.broker import Broker, BrokerLimits
 from homing.core.calls import Calls
 from homing.core.holding import MethodPolicy, ProviderPolicy
 from homing.core.limits import BreakerPolicy, Rate
-from homing.core.messages import LIFE_BYTES, MethodOffer
+from homing.core.messages import GATEWAY_BYTES, LIFE_BYTES, MethodOffer
 from homing.core.methods import Method
 from homing.core.permits import ANYTHING, Permit
+from homing.core.roster import gateway_life
 from homing.core.worker import Worker
 from homing.edges.auth import Principal, Principals
 from homing.edges.http import ListenerLimits
@@ -33,7 +34,7 @@ def new_life() -> bytes:
 
 def calls_of(config: Config, *, heartbeat_s: float) -> Calls:
     """The gateway's machine."""
-    return Calls(new_life(), heartbeat_s=heartbeat_s, frame_bytes_max=config.broker.frame_bytes_max)
+    return Calls(gateway_life(os.urandom(GATEWAY_BYTES)), heartbeat_s=heartbeat_s, frame_bytes_max=config.broker.frame_bytes_max)
 
 
 def broker_of(config: Config, *, heartbeat_s: float, permits: Mapping[str, Permit] | None = None) -> Broker:
