@@ -14,8 +14,10 @@ import msgspec
 import pytest
 
 from homing import config
-from homing.core.messages import MethodOffer, Ready
+from homing.core.machine import PeerFound, PeerLost, Received
+from homing.core.messages import Disconnect, MethodOffer, Ready
 from homing.forms import Address
+from homing.roles import process as process_module
 from homing.roles.process import Plan, Process, Unbound, run_to_its_end
 from homing.telemetry import Log
 from tests.engines.zmq_people import raw, say_raw
@@ -222,6 +224,26 @@ def test_what_was_dropped_is_one_line_for_all_and_none_for_nothing(stage: Stage)
 
     lines = [line for line in stage.run(main()) if line["event"] == "counted"]
     assert [line["strange"] for line in lines] == [3, 1]
+
+
+def test_a_broker_that_hangs_up_before_it_says_a_word_is_told_once_and_why(stage: Stage) -> None:
+    async def main() -> None:
+        process = stage.process(GATEWAY)
+        await process.start()
+        for _ in range(2):
+            for _ in range(100):
+                process._tell(process_module.GATEWAY, PeerFound(b"far"))
+                process._tell(process_module.GATEWAY, PeerLost(b"far"))
+            process._count()
+        process._tell(process_module.GATEWAY, PeerFound(b"far"))
+        process._tell(process_module.GATEWAY, Received(b"far", Disconnect()))
+        process._tell(process_module.GATEWAY, PeerLost(b"far"))
+        await process.stop()
+
+    lines = [line for line in stage.run(main()) if line["event"] == "broker"]
+    told = ["info", "warning"] * 3 + ["error"]
+    assert [line["level"] for line in lines] == [*told, *told, "info", "warning"]
+    assert "larger than its broker.frame_bytes_max" in str(lines[6]["message"])
 
 
 @pytest.mark.parametrize("how", [SystemExit, KeyboardInterrupt])

@@ -31,6 +31,9 @@ from homing.telemetry import Log, Metrics
 FLUSH_S = 0.05  # log lines leave this often; one at a time would cost more than the call
 COUNTS_EVERY_S = 60.0
 UNREACHED_S = 5.0  # until it is told that nobody is there; then once a minute
+MUTE_MAX = 3
+    "Nothing is heard, and time and again it hangs up: what is said to it first may be above its broker.frame_bytes_max. See to"
+)
 TOLD_WITHIN_S = 1.0  # before a gateway takes its first call: what workers offer would be no method, for a moment
 Started = TypeVar("Started")
 
@@ -102,6 +105,7 @@ class Process:
         self._counting: asyncio.TimerHandle | None = None
         self._missing: asyncio.TimerHandle | None = None
         self._counted: Counter[str] = Counter()
+        self._mute: Counter[Peer] = Counter()  # how often in a row a broker hung up before it had said a word
         self._parent: ParentWatch | None = None
         heartbeat_s = 0.0 if plan.alone else HEARTBEAT_S
         self.front: GatewayPart | None = None
@@ -307,15 +311,25 @@ class Process:
     def _tell(self, address: Peer, /, *events: Event) -> None:
         """What the sockets bring. That a broker is reached, or lost, is worth a line."""
         event = events[0]  # whatever is no message comes alone
-        if type(event) is Received or address == BROKER:
+        if address == BROKER:
             pass
+        elif type(event) is Received:
+            if self._mute:
+                self._mute.pop(event.peer, None)
         elif type(event) is PeerFound:
             self._has_reached = True
             if self.front is not None:
                 self.front.gateway.ready = not self.draining
-            self._log_broker("Reached", event.peer)
+            if self._mute[event.peer] < MUTE_MAX:
+                self._log_broker("Reached", event.peer)
         elif type(event) is PeerLost:
-            self._log_broker("Lost", event.peer, level="warning")
+            self._mute[event.peer] += 1
+            if self._mute[event.peer] <= MUTE_MAX:
+                self._log_broker("Lost", event.peer, level="warning")
+            if self._mute[event.peer] == MUTE_MAX:  # once a minute: it may come and go many times a second
+                where = event.peer.decode(errors="replace")
+                why = "what is said to it first may be larger than its broker.frame_bytes_max"
+                self.log.event("broker", f"The broker at {where} hangs up before it says a word, again and again: {why}.", level="error")
         self._driver.feed(address, *events)
         if not self._is_told.is_set() and any(type(each) is Received and type(each.message) is Workers for each in events):
             self._is_told.set()
@@ -331,6 +345,7 @@ class Process:
 
     def _count(self) -> None:
         self._log_counts()
+        self._mute.clear()
         self._counting = self._loop.call_later(COUNTS_EVERY_S, self._count)
 
     def _held_bytes(self) -> int:
