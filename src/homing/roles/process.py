@@ -31,9 +31,7 @@ from homing.telemetry import Log, Metrics
 FLUSH_S = 0.05  # log lines leave this often; one at a time would cost more than the call
 COUNTS_EVERY_S = 60.0
 UNREACHED_S = 5.0  # until it is told that nobody is there; then once a minute
-MUTE_MAX = 3
-    "Nothing is heard, and time and again it hangs up: what is said to it first may be above its broker.frame_bytes_max. See to"
-)
+MUTE_MAX = 3  # times in a row that a broker hangs up before it says a word; then it is told once a minute
 TOLD_WITHIN_S = 1.0  # before a gateway takes its first call: what workers offer would be no method, for a moment
 Started = TypeVar("Started")
 
@@ -329,7 +327,9 @@ class Process:
             if self._mute[event.peer] == MUTE_MAX:  # once a minute: it may come and go many times a second
                 where = event.peer.decode(errors="replace")
                 why = "what is said to it first may be larger than its broker.frame_bytes_max"
-                self.log.event("broker", f"The broker at {where} hangs up before it says a word, again and again: {why}.", level="error")
+                self.log.event(
+                    "broker", f"The broker at {where} hangs up before it says a word, again and again: {why}.", level="error"
+                )
         self._driver.feed(address, *events)
         if not self._is_told.is_set() and any(type(each) is Received and type(each.message) is Workers for each in events):
             self._is_told.set()
