@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from homing.core.limits import BUCKETS, Breaker, BreakerPolicy, Gcra, Rate, RetryBudget, backoff_s
+from homing.core.limits import BUCKETS, Breaker, BreakerPolicy, Gcra, Rate, RateLine, RetryBudget, backoff_s
 
 # Pauses in 1/1024 s: floats add them up exactly, so that a model in fractions must agree to the bit.
 pauses = st.integers(0, 4096).map(lambda ticks: ticks / 1024) | st.just(0.0)
@@ -42,6 +42,48 @@ def test_reservations_stand_in_line() -> None:
     assert rate.reserve(8.0, 9.0) == 8.5
     assert rate.take(8.5) == 0.25
     assert rate.reserve(8.75, 8.75) == 8.75
+
+
+def test_who_leaves_the_line_gives_its_instant_to_the_last() -> None:
+    line = RateLine(Rate(limit=4, per_s=1.0, burst=1))
+    assert [line.stand(who, 8.0, 9.0) for who in (b"a", b"b", b"c", b"d", b"e")] == [8.0, 8.25, 8.5, 8.75, 9.0]
+    assert line.stand(b"f", 8.0, 9.0) is None
+    assert line.leave(8.25, 8.0) == b"e"
+    assert line.leave(8.75, 8.0) is None  # nobody stands behind it
+    assert line.stand(b"f", 8.0, 9.0) == 8.75
+    assert line.leave(8.25, 8.3) is None  # too late: the token is lost
+    assert line.leave(8.0, 8.3) is None  # it never waited
+    assert line.stand(b"g", 8.3, 9.0) == 9.0
+
+
+@given(
+    st.sampled_from([1, 2, 4, 64]),
+    st.integers(1, 5),
+    st.lists(st.tuples(st.sampled_from([0.0, 0.125, 0.25, 1.0, 3.0]), st.integers(-1, 20)), max_size=40),
+)
+def test_leaving_the_line_lets_nobody_through_too_early(limit: int, burst: int, steps: list[tuple[float, int]]) -> None:
+    line, now = RateLine(Rate(limit, 1.0, burst)), 100.0
+    waiting: dict[bytes, float] = {}
+    passed: list[float] = []
+    for number, (pause_s, leaver) in enumerate(steps):
+        now += pause_s
+        passed += [at for at in waiting.values() if at <= now]
+        waiting = {who: at for who, at in waiting.items() if at > now}
+        if leaver < 0 or not waiting:
+            at = line.stand(b"%d" % number, now, now + 10.0)
+            assert at is not None
+            waiting[b"%d" % number] = at
+        else:
+            at = waiting.pop(list(waiting)[leaver % len(waiting)])
+            last = max(waiting, key=lambda who: waiting[who], default=None)
+            moved = line.leave(at, now)
+            assert moved == (last if last is not None and waiting[last] > at else None)
+            if moved is not None:
+                waiting[moved] = at
+        instants = sorted([*passed, *waiting.values()])
+        for first, since in enumerate(instants):
+            for count, until in enumerate(instants[first:], 1):
+                assert count <= burst + (until - since) * limit + 1e-6
 
 
 @pytest.mark.parametrize(("limit", "per_s"), [(10, 1.0), (3, 0.7), (600, 60.0)])

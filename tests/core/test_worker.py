@@ -66,6 +66,7 @@ ONE_AT_A_TIME: dict[str, Any] = {"in_flight_max": 1}
 TRIPS_AT_ONCE = BreakerPolicy(calls_min=1)
 NOT_FOUND = failure("provider_refused", "not found")
 WAITING = ("slot", "rate", "token", "pausing")
+D = call_id(4)
 
 
 def consistent(worker: Worker) -> None:
@@ -269,6 +270,27 @@ def test_a_call_that_is_dropped_while_it_waits_for_its_token_frees_its_slot() ->
     play.gets(BROKER, request(A), request(B)).whatever()
     play.gets(BROKER, Cancel(B)).says(Send(BROKER, Reject(B, "drop")))
     assert play.machine.in_flight("acme") == 1
+
+
+def test_a_rate_token_of_a_call_that_is_dropped_is_for_another() -> None:
+    play = rated()
+    play.gets(BROKER, request(A), request(B), request(C)).says(Send(BROKER, Claim(A, ONE, 1)))
+    play.gets(BROKER, Deny(A, ONE, 1)).whatever()
+    play.at(1.0).gets(BROKER, Cancel(B)).says(Send(BROKER, Reject(B, "drop")))
+    play.gets(BROKER, request(D, remaining_ms=3500)).says_nothing()  # the token that was to be C's
+    play.at(1.9).hears(Tick()).says_nothing()
+    play.at(2.0).hears(Tick()).says(Send(BROKER, Claim(C, ONE, 2)))
+    play.at(4.0).hears(Tick()).says_among_others(Send(BROKER, Claim(D, ONE, 3)))
+
+
+def test_callers_who_hang_up_early_do_not_use_up_a_rate() -> None:
+    play = rated(in_flight_max=64)
+    for second in range(40):
+        here = [call_id(4 * second + index) for index in range(4)]
+        play.gets(BROKER, *(request(call, remaining_ms=100_000) for call in here)).whatever()
+        play.passes(1.0).whatever()
+        play.gets(BROKER, *(Cancel(call) for call in here)).whatever()
+    assert play.machine._claims == 21  # at 0, 2, … 40
 
 
 def test_a_stalled_worker_does_not_begin_what_expired_meanwhile() -> None:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from homing.core.limits import Breaker, BreakerPolicy, Gcra, Rate, RetryBudget
+from homing.core.limits import Breaker, BreakerPolicy, Rate, RateLine, RetryBudget
 from homing.core.machine import Finished, Peer, Start
 from homing.core.messages import Final, Request
 from homing.errors import Attempt, Outcome, join
@@ -47,7 +47,7 @@ class Asked:
 
     def __init__(self, policy: ProviderPolicy) -> None:
         self.policy = policy
-        self.rate = Gcra(policy.rate) if policy.rate is not None else None
+        self.rate = RateLine(policy.rate) if policy.rate is not None else None
         self.breaker = Breaker(policy.breaker)
         self.budget = RetryBudget()
         self.in_flight = 0

@@ -56,6 +56,43 @@ class Gcra:
         return at
 
 
+class RateLine(Gcra):
+    """A rate that is waited for. Who leaves before its instant gives its token back, or else those who hang up would use up the rate.
+
+    The instant goes to who stands last: then no instant is empty, and none has two.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self, rate: Rate) -> None:
+        super().__init__(rate)
+        self._waiting: dict[float, bytes] = {}  # who stands in line, by the instant of its token, the earliest first
+
+    def stand(self, who: bytes, now: float, latest: float) -> float | None:
+        """Take a token as `reserve` does. If there is none yet, `who` stands in line for it."""
+        self._forget_past(now)
+        at = self.reserve(now, latest)
+        if at is not None and at > now:
+            self._waiting[at] = who
+        return at
+
+    def leave(self, at: float, now: float) -> bytes | None:
+        """Give the token of instant `at` back. Returns who has that instant from now on instead of its own, if anybody."""
+        self._forget_past(now)
+        if at not in self._waiting:
+            return None  # it has come, and is lost
+        self._arrival -= self._interval_s
+        last_at, last = self._waiting.popitem()
+        if last_at == at:
+            return None
+        self._waiting[at] = last
+        return last
+
+    def _forget_past(self, now: float) -> None:
+        while self._waiting and (at := next(iter(self._waiting))) <= now:
+            del self._waiting[at]
+
+
 class RetryBudget:
     """A bucket of retries: full at 10, one more a second and a tenth more with each first attempt (the idea is Finagle's)."""
 

@@ -193,7 +193,7 @@ class Worker:
             return self._refuse(held, circuit_open(held, wait_s), now)
         if provider.rate is not None and not held.paid:
             latest = held.exchange_deadline - margin_s(held.exchange_deadline - now)
-            token_at = provider.rate.reserve(now, latest)
+            token_at = provider.rate.stand(held.request.call_id, now, latest)
             if token_at is None:
                 return self._refuse(held, rate_limited(held, provider.rate.wait(now)), now)
             held.paid = True
@@ -264,17 +264,14 @@ class Worker:
         self._given_up[held.claim] = (held.request.call_id, held.deadline)
         if len(self._given_up) > GIVEN_UP_MAX:
             del self._given_up[next(iter(self._given_up))]
-        release = Release(held.request.call_id, self.life, held.claim)
-        return [*self._send(held, release), *self._let_go(held, now)]
+        return [*self._send(held, Release(held.request.call_id, self.life, held.claim)), *self._let_go(held, now)]
 
     def _granted(self, peer: Peer, grant: Grant, now: float) -> list[Action]:
         if grant.life != self.life:
             return []
         held = self._held.get(grant.call_id)
         if held is None or held.phase != "claiming" or held.claim != grant.claim:
-            if grant.claim in self._given_up:
-                return [Send(peer, Release(grant.call_id, self.life, grant.claim))]
-            return []
+            return [Send(peer, Release(grant.call_id, self.life, grant.claim))] if grant.claim in self._given_up else []
         deadline = held.claimed_at + grant.remaining_ms / 1000
         held.exchange_deadline = held.deadline = deadline = deadline - margin_s(deadline - now)
         if now >= deadline:
@@ -377,6 +374,9 @@ class Worker:
 
     def _let_go(self, held: Held, now: float) -> list[Action]:
         """This copy is no longer in hand, and was never begun."""
+        rate, at = held.provider.rate, self._timers.get(held.request.call_id, now)
+        if rate is not None and held.phase == "rate" and (other := rate.leave(at, now)) is not None:
+            self._timers.set(other, at)
         actions = self._free(held, now)
         self._forget(held)
         return actions
@@ -462,10 +462,9 @@ class Worker:
         )
 
     def _ready(self, peer: Peer) -> Send:
-        links = self._links
         services, offers = ({}, ()) if self._draining else (self._share(peer), self._offers)
-        interval_ms = int(links.interval_s * 1000)
-        return Send(peer, Ready(self.life, services, interval_ms, offers, links.life_of(peer), links.frame_bytes_max))
+        interval_ms = int(self._links.interval_s * 1000)
+        return Send(peer, Ready(self.life, services, interval_ms, offers, self._links.life_of(peer), self._links.frame_bytes_max))
 
     def _share(self, broker: Peer) -> dict[str, int]:
         """This broker's part of the credit: no more comes from all of them together than the worker takes."""
