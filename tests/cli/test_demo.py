@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,32 @@ def test_what_is_wrong_is_told_of_what_was_said(arguments: list[str], says: str)
     told = subprocess.run([*RUN, *arguments], capture_output=True, text=True, check=False)
     assert says in told.stderr
     assert told.returncode == 2
+
+
+def test_an_environment_that_says_nowhere_is_told_as_that() -> None:
+    told = subprocess.run(RUN, capture_output=True, text=True, check=False, env={**os.environ, "HOMING_LISTEN": "nowhere"})
+    assert 'Error: HOMING_LISTEN: found "nowhere"' in told.stderr
+    assert told.returncode == 2
+
+
+def test_an_address_with_colons_can_be_pasted() -> None:
+    here = "[::1]:0" if has_loopback_6() else "127.0.0.1:0"
+    with subprocess.Popen(
+        [*RUN, "--listen", here, "--admin", here], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        said = b"".join(iter(process.stdout.readline, b"  A call that comes home:\n")).decode()
+        process.kill()
+    where = re.escape(here[:-1])
+    assert re.search(rf"gateway    http://{where}[1-9]\d*\n  admin      http://{where}[1-9]\d*/readyz", said)
+
+
+def has_loopback_6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_its_configuration_can_be_had() -> None:

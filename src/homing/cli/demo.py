@@ -1,6 +1,7 @@
 """`homing demo`: see it, without a configuration."""
 
 import click
+from msgspec.structs import replace
 
 from homing.cli.running import admin_of, run
 from homing.config import ConfigError
@@ -32,7 +33,7 @@ def curl(url: str, method: str, params: str) -> str:
 def words(process: OneProcess, provider_port: int) -> str:
     """What runs where, and what to paste."""
     listen, admin = process.config.gateway.listen, process.config.admin.listen
-    url = f"http://{listen.host}:{process.port}"
+    url = f"http://{replace(listen, port=process.port)}"
     lines = TRY.format(
         echo=curl(url, "demo.echo", '{"text":"hello"}'),
         lost=curl(url, "demo.lost", '{"account":"a1","amount":1200}'),
@@ -41,7 +42,7 @@ def words(process: OneProcess, provider_port: int) -> str:
     )
     return (
         f"\n  gateway    {url}\n"
-        f"  admin      http://{admin.host}:{process.admin_port}/readyz?verbose\n"
+        f"  admin      http://{replace(admin, port=process.admin_port)}/readyz?verbose\n"
         f"  provider   http://127.0.0.1:{provider_port} (the demo's own)\n\n"
         f"{lines}\n"
         "  Also demo.slow {seconds}, demo.flaky {failure_ratio}, demo.charge {account, amount}. Ctrl-C ends it.\n"
@@ -58,9 +59,7 @@ async def demo(log: Log, listen: str | None, admin: str | None) -> None:
 
 
 @click.command(short_help="Everything in one process with a demo provider, and lines to paste.")
-@click.option(
-    "--listen", metavar="HOST:PORT", envvar="HOMING_LISTEN", help="Where the gateway listens.  [default: 127.0.0.1:8370]"
-)
+@click.option("--listen", metavar="HOST:PORT", help="Where the gateway listens.  [default: HOMING_LISTEN, or 127.0.0.1:8370]")
 @click.option("--admin", metavar="HOST:PORT", help="Where health and metrics are.  [default: 127.0.0.1:8371]")
 @click.option("--print-config", is_flag=True, help="Print the demo's homing.toml and leave.")
 def command(listen: str | None, admin: str | None, print_config: bool) -> None:

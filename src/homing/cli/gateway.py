@@ -10,7 +10,7 @@ from homing.roles.plans import Placing, gateway_plan
 
 @click.command(short_help="Run a gateway: callers come in, brokers get their calls.")
 @config_option
-@click.option("--listen", metavar="HOST:PORT", envvar="HOMING_LISTEN", help="Overrides gateway.listen.")
+@click.option("--listen", metavar="HOST:PORT", help="Overrides HOMING_LISTEN and gateway.listen.")
 @click.option("--admin", metavar="HOST:PORT", help="Overrides admin.listen.")
 @broker_option
 @click.option("--listen-fd", "listen_fds", type=int, multiple=True, hidden=True, help="A listening socket, inherited.")

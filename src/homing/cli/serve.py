@@ -13,7 +13,7 @@ from homing.roles.processes import Numbers, run_processes
 
 @click.command(short_help="Run gateway, broker and worker, in one process or several.")
 @config_option
-@click.option("--listen", metavar="HOST:PORT", envvar="HOMING_LISTEN", help="Overrides gateway.listen.")
+@click.option("--listen", metavar="HOST:PORT", help="Overrides HOMING_LISTEN and gateway.listen.")
 @click.option("--admin", metavar="HOST:PORT", help="Overrides admin.listen.")
 @click.option("--processes", metavar="N", type=click.IntRange(1), help="N gateways, a broker and as many workers, supervised.")
 @click.option("--workers", metavar="M", type=click.IntRange(0), help="With --processes: another number of workers.")

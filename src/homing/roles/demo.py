@@ -4,6 +4,7 @@ The provider is a real HTTP server on a real socket. Its ledger is what truth is
 """
 
 import asyncio
+import os
 import random
 import tempfile
 from importlib.resources import files
@@ -125,7 +126,7 @@ def read_demo(provider_port: int, *, listen: str | None = None, admin: str | Non
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / config.CONFIG_NAME
         path.write_text(text)
-        environ = {"HOMING_DEMO_PROVIDER": f"http://127.0.0.1:{provider_port}"}
+        environ = {**os.environ, "HOMING_DEMO_PROVIDER": f"http://127.0.0.1:{provider_port}"}
         return config.read(path, listen=listen, environ=environ)
 
 
