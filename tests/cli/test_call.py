@@ -105,6 +105,10 @@ def test_people_get_words() -> None:
     ]
 
 
+def test_who_is_not_known_is_told_where_an_api_key_goes() -> None:
+    assert "  api key   --api-key KEY, or HOMING_API_KEY" in in_words(CallError(4010, "m", {"reason": "unauthenticated"}))
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -148,7 +152,13 @@ def test_each_thing_that_is_known_has_its_line(data: object, words: str) -> None
         (["m", "null"], "object or array"),
         (["m", "hello"], "not JSON"),
         (["m", '{"a": NaN}'], "not JSON"),
-        (["m", "[" * 5000], "nested too deeply"),
+        (["m", "[" * 5000], "nested too deeply\n"),
+        (["m", "[1,"], "truncated\n"),
+        (["m", "{a: 1}"], 'so put single ones around all of it: \'{"a": "b"}\''),
+        (["m", "{'a': 1}"], "strings and names stand in double quotes"),
+        (["m", "{}", "--idempotency-key", ""], "a string of 1 to 255 printable ASCII characters"),
+        (["m", "{}", "--idempotency-key", "schlüssel"], "a string of 1 to 255 printable ASCII characters"),
+        (["m", "{}", "--idempotency-key", "k" * 256], "a string of 1 to 255 printable ASCII characters"),
         (["m", "--timeout", "0"], "is no time"),
         (["m", "--timeout", "soon"], "is no time"),
         (["m", "--timeout", "-3"], "is no time"),

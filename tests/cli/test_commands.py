@@ -43,6 +43,15 @@ def test_a_command_whose_module_is_missing_breaks_no_other(monkeypatch: pytest.M
     assert "No such command" in missing.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("chek", " Did you mean 'check'?"), ("Serve", " Did you mean 'serve'?"), ("xyz", "")]
+)
+def test_a_command_that_is_none_is_told_with_what_may_be_meant(name: str, meant: str) -> None:
+    told = CliRunner().invoke(main, [name])
+    assert told.exit_code == 2
+    assert told.stderr.endswith(f"Error: No such command {name!r}.{meant}\n")
+
+
 def test_the_help_imports_no_command() -> None:
     """Whoever only asks what there is waits for no event loop, schema compiler or table of colours."""
     program = "import sys; from homing.cli import main; main(['--help'], standalone_mode=False); print(sorted(sys.modules))"

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from homing.cli.streams import leave_stdout
 from homing.client import URL, Client
+from homing.core.jsonrpc import KEY_LENGTH_MAX
 from homing.errors import CallError
 from homing.units import format_duration, parse_duration
 
@@ -58,6 +59,13 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
     return seconds
 
 
+def key_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """An idempotency key, if every gateway would take it."""
+    if value is not None and (not 1 <= len(value) <= KEY_LENGTH_MAX or not all(" " <= character <= "~" for character in value)):
+        raise click.BadParameter(f"it must be a string of 1 to {KEY_LENGTH_MAX} printable ASCII characters", ctx, param)
+    return value
+
+
 @click.command(short_help="Call a method, or many from a file.")
 @click.argument("method", required=False)
 @click.argument("params", required=False)
@@ -85,7 +93,9 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
     callback=seconds_of,
     help="For each call, retries and all. Default: the method's deadline.",
 )
-@click.option("--idempotency-key", metavar="KEY", help="By which a keyed method's provider knows the call again.")
+@click.option(
+    "--idempotency-key", metavar="KEY", callback=key_of, help="By which a keyed method's provider knows the call again."
+)
 @click.option(
     "--batch", metavar="FILE.jsonl", help="A call per line: params of METHOD or, without it, {method, params}. - is stdin."
 )
@@ -173,7 +183,17 @@ def read_params(params: str | None) -> msgspec.Raw | None:
     try:
         return check_params(text)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="PARAMS") from None
+        why = f"{error}{advice(params)}" if str(error).startswith("not JSON") else str(error)
+        raise click.BadParameter(why, param_hint="PARAMS") from None
+
+
+def advice(text: str) -> str:
+    """What may have gone wrong between somebody's shell and here."""
+    if text.lstrip().startswith("'") or ("'" in text and '"' not in text):
+        return """; strings and names stand in double quotes, and all of it in single ones for the shell: '{"a": "b"}'"""
+    if '"' not in text and text.strip()[:1] in {"{", "["} and any(character.isalpha() for character in text):
+        return """; the shell takes double quotes away, so put single ones around all of it: '{"a": "b"}'"""
+    return ""
 
 
 def check_params(text: bytes) -> msgspec.Raw:
@@ -230,6 +250,8 @@ def in_words(error: CallError) -> str:
     rows += [("params", f"{one.get('path') or 'all of it'}: {one.get('message')}") for one in _objects(errors)]
     if "limit" in data:
         rows.append(("limit", str(data["limit"])))
+    if error.reason == "unauthenticated":
+        rows.append(("api key", "--api-key KEY, or HOMING_API_KEY in the environment"))
     rows += [("attempt", _attempt(one)) for one in _objects(error.attempts)]
     if error.status is not None:
         who = "answered before the gateway did" if data.get("leg") == "gateway" else "from the provider"

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from homing.cli.call import advice, key_of
 from homing.cli.reading import EXIT_CONFIGURATION, config_option, json_option, read_or_exit
 from homing.config import Reading
 from homing.core import jsonrpc
@@ -59,7 +60,12 @@ homing try acme.charge '{"account": "a1", "amount": 1200}' --response declined.j
 )
 @click.option("--status", type=click.IntRange(200, 599), default=200, show_default=True, help="The status of that answer.")
 @click.option("--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header of that answer; may be repeated.")
-@click.option("--idempotency-key", metavar="KEY", help="The caller's idempotency key; else the call id, which is all zeros here.")
+@click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    callback=key_of,
+    help="The caller's idempotency key; else the call id, which is all zeros here.",
+)
 @click.option("--principal", metavar="NAME", default="", help="Who calls; else an anonymous caller.")
 @json_option
 def command(
@@ -117,7 +123,7 @@ def _params(method: Method, text: str, key: str | None) -> tuple[dict[str, objec
         try:
             json.loads(raw)
         except (ValueError, RecursionError) as error:
-            _exit(f"PARAMS are not JSON: {str(error)[:1].lower()}{str(error)[1:]}{_advice(text)}", EXIT_CONFIGURATION)
+            _exit(f"PARAMS are not JSON: {str(error)[:1].lower()}{str(error)[1:]}{advice(text)}", EXIT_CONFIGURATION)
         raw = b',"params":' + raw
     meta = b"" if key is None else b',"meta":' + json.dumps({"idempotency_key": key}).encode()
     parsed = jsonrpc.parse(b'{"jsonrpc":"2.0","id":1,"method":"x"' + raw + meta + b"}", batch_length_max=1)
@@ -137,15 +143,6 @@ def _params(method: Method, text: str, key: str | None) -> tuple[dict[str, objec
     named = isinstance(parsed.params, dict)
     params_raw = parsed.params_raw if named or not params else jsonrpc.encode_value(params)
     return params, params_raw, parsed.idempotency_key
-
-
-def _advice(text: str) -> str:
-    """What may have gone wrong between somebody's shell and here."""
-    if text.lstrip().startswith("'") or ("'" in text and '"' not in text):
-        return """; strings and names stand in double quotes, and all of it in single ones for the shell: '{"a": "b"}'"""
-    if '"' not in text and text.strip()[:1] in "{[":
-        return """; the shell takes double quotes away, so put single ones around all of it: '{"a": "b"}'"""
-    return ""
 
 
 def _headers(lines: tuple[str, ...]) -> dict[str, str]:
@@ -169,8 +166,11 @@ def _requests(reading: Reading, method: Method, params: dict[str, object], param
     provider = reading.config.providers[method.provider]
     try:
         requests = [method.render(params, params_raw, call)]
-        if method.has_lookup:
-            requests.append(method.render_lookup(params, call))
+        try:
+            if method.has_lookup:
+                requests.append(method.render_lookup(params, call))
+        except MappingError as error:
+            click.echo(f"after an unknown, no lookup is made: {error.message}", err=True)
         return [_shown(request, provider) for request in requests]
     except MappingError as error:
         _exit(f"-32602 invalid_params: {method.name} is not called\n  {error.path or '(params)'}: {error.message}")
