@@ -34,12 +34,23 @@ def run(coroutine: Coroutine[object, object, T], loop_name: str = "asyncio") -> 
     async def main() -> T:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(repr(context)))
         async with asyncio.timeout(LIMIT_S):
-            return await coroutine
+            result = await coroutine
+        await _all_closed()
+        return result
 
     with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
         result = runner.run(main())
     assert not reported, reported
     return result
+
+
+async def _all_closed() -> None:
+    """What is just being closed has a moment to, such as a connection whose other side left in the midst of its TLS handshake."""
+    selector = getattr(asyncio.get_running_loop(), "_selector", None)  # asyncio's own; uvloop waits by itself
+    for _ in range(100):
+        if selector is None or len(selector.get_map()) <= 1:  # the loop's own
+            return
+        await asyncio.sleep(0.005)
 
 
 def on_both_loops(test: Callable[..., Coroutine[object, object, None]]) -> Callable[..., None]:

@@ -401,5 +401,6 @@ def test_all_of_them_at_once(house: House) -> None:
         for name, (answer, _) in zip(names, pool.map(lambda name: house.call(f"acme.{name}", 3.5), names), strict=True):
             if "error" in answer:
                 said = answer["error"]["data"]
-                assert said["executed"] in (CASES[name].executed, "unknown"), (name, answer)
+                never_asked = said["reason"] in ("expired", "provider_unreachable")  # there was no time
+                assert never_asked or said["executed"] in (CASES[name].executed, "unknown"), (name, answer)
     neighbour.check()

@@ -27,4 +27,4 @@ def test_a_heartbeat_that_came_through_proves_nothing(how: str, ask, tmp_path: P
         homing.stop_soon()
         homing.join()
     judge_all(ended, ledger.done)
-    assert {type(result) for _, result in ended} == {OutcomeUnknown, dict}
+    assert {type(result) for _, result in ended} >= {OutcomeUnknown, dict}

@@ -14,7 +14,8 @@ from tests.e2e.surgeon import Passage, Surgeon
 METHODS = ("once.it", "keyed.it", "safe.it", "found.it")
 REQUEST_BYTES = 250  # more than a request has: what is beyond its end cuts after it
 RESPONSE_BYTES = 140
-STOP_S = 0.6
+STOP_S = 0.8
+AT_ONCE = 100
 
 
 def judge_all(heard: list[Heard], surgeon: Surgeon, ledger: Ledger) -> None:
@@ -56,7 +57,7 @@ def test_a_cut_at_any_byte_never_makes_a_false_no(way: str, length: int, hows: t
     ledger = Ledger()
     calls = cuts(way, length, hows)
     with cut_house(tmp_path, ledger) as (homing, surgeon):
-        heard = asyncio.run(call_all(homing.port, calls))
+        heard = asyncio.run(call_all(homing.port, calls, at_once=AT_ONCE))
         process = homing.process
         homing.stop_soon()
         homing.join()

@@ -30,7 +30,7 @@ async def test_what_must_not_happen_twice_takes_no_old_connection() -> None:
 
 @on_both_loops
 async def test_a_connection_that_rested_long_is_closed() -> None:
-    async with ScriptedProvider(replies(response())) as there, calling(there.port, idle_timeout_s=0.02) as provider:
+    async with ScriptedProvider(replies(response())) as there, calling(there.port, idle_timeout_s=0.5) as provider:
         await asyncio.gather(ask(provider), ask(provider))
         assert provider.resting == 2
         await until(lambda: provider.connections == 0)

@@ -204,7 +204,7 @@ async def test_all_are_replaced_one_after_the_other_by_who_is_ready(folder: Path
 @pytest.mark.parametrize("page", [{"exit": 2}, {"unready": True}], ids=["ends", "never-ready"])
 @on_both_loops
 async def test_who_has_no_good_successor_stays(page: dict[str, Any], folder: Path) -> None:
-    async with on_stage(folder, Patience(ready_s=0.6)) as stage:
+    async with on_stage(folder, Patience(ready_s=3.0)) as stage:
         stage.write({"worker": page})
         worker, gateway, broker = stage.child("worker"), stage.child("gateway"), stage.child("broker")
         stage.supervisor.roll_soon()

@@ -20,6 +20,7 @@ CALLS = 1000
     coverage.Coverage.current() is not None or sys.gettrace() is not None,
     reason="a trace makes it four times slower; the other tests of the simulator cover it",
 )
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_the_rules_hold_whatever_breaks(first: int) -> None:
     for seed in range(first, first + CHUNK):
