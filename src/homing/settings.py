@@ -301,7 +301,11 @@ class Idempotency(_Section, frozen=True):
 
 
 class Lookup(_Section, frozen=True):
-    """The request that asks the provider whether a call happened, after an `unknown`."""
+    """The request that asks the provider whether a call happened, after an `unknown`.
+
+    One with neither `call.key` nor `call.id` in it asks by params alone. If one of those is absent it is not made, for it could find
+    what another call did.
+    """
 
     request: Annotated[str, Meta(description='Method and path (RFC 6570), such as `"GET /charges"`.')]
     headers: Annotated[dict[HeaderName, object], Meta(description="As in a method.")] = {}

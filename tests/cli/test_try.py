@@ -120,6 +120,24 @@ def test_credentials_of_every_kind_are_masked(auth: str, shown: str) -> None:
     assert "hunter2" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("lookup", "why"),
+    [
+        ("GET /charges{?note}", "{note} has no value, and a lookup without it could find what another call did"),
+        ("GET /charges/{note}", "{note} has no value"),
+        ("GET /{call.key}/{note}", "`note` is missing"),
+    ],
+)
+def test_a_lookup_that_would_not_be_made_is_told_and_the_call_is_shown(lookup: str, why: str) -> None:
+    text = TEXT.replace('"GET /charges", query = { reference = "=call.key" }', f'"{lookup}"')
+    Path("homing.toml").write_text(text.replace("properties.amount", 'properties.note.type = "string"\nproperties.amount', 1))
+    result = tried("acme.charge", PARAMS, "--dry-run")
+    assert result.exit_code == 0
+    assert "POST https://api.acme.example:8443/v2/accounts/a%201/charges" in result.stdout
+    assert "# and after" not in result.stdout
+    assert f"after an unknown, no lookup is made: {why}" in result.stderr
+
+
 def test_credentials_stand_where_they_are_sent() -> None:
     Path("homing.toml").write_text(TEXT.replace("X-Shop", "authorization"))
     headers = json.loads(tried("acme.find", "--dry-run", "--json").stdout)["request"]["headers"]

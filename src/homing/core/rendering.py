@@ -11,7 +11,19 @@ from homing.core.exchange import HttpRequest
 from homing.core.scalars import scalar_text
 from homing.core.specs import CallInfo, MappingError
 from homing.core.traps import HEADERS, REQUEST, is_closed, properties, undeclared
-from homing.core.values import Constant, Elements, Mapped, Members, Report, Template, Uses, check_exact, compile_value
+from homing.core.values import (
+    NOTHING,
+    Constant,
+    Elements,
+    Mapped,
+    Members,
+    Report,
+    Template,
+    Uses,
+    check_exact,
+    compile_value,
+    holds_nothing,
+)
 
 WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """Methods that send no default body."""
@@ -67,8 +79,8 @@ class Rendering:
     """A compiled request."""
 
     __slots__ = (
-        "_call_id_header", "_drop", "_empty", "_fixed", "_headers", "_json", "_key_header", "_may_type", "_needs_root", "_parts",
-        "_plain", "_prefix", "_typed", "_untouched", "_varies", "needs_params", "sends_params", "uses_key",
+        "_by_params", "_call_id_header", "_drop", "_empty", "_fixed", "_headers", "_json", "_key_header", "_may_type", "_needs_root",
+        "_parts", "_plain", "_prefix", "_typed", "_untouched", "_varies", "needs_params", "sends_params", "uses_key",
     )  # fmt: skip
 
     def __init__(self, spec: RequestSpec, parts: Parts) -> None:
@@ -92,6 +104,9 @@ class Rendering:
         content_type = CONTENT_TYPES.get(spec.encode) if self._may_type else None
         self._typed = (("Content-Type", content_type), *self._plain) if content_type else self._plain
         self.uses_key = bool(spec.key_header) or parts.uses.key or parts.body_uses.key
+        # A lookup: what is absent is left out, and a provider that is not told what to look for finds something all the same.
+        names_call = self.uses_key or "call.id" in f"{spec.request} {spec.query} {spec.headers} {spec.body}"
+        self._by_params = not spec.default_body and not names_call
         passes = parts.body is None and self.sends_params and self._json and self._drop == frozenset()
         self.needs_params = self._fixed is None or bool(self._headers) or not passes
         self._untouched = (parts.method, self._fixed, self._typed) if self._fixed and passes and not self._varies else None
@@ -99,6 +114,8 @@ class Rendering:
     def render(self, params: dict[str, object], params_raw: bytes, call: CallInfo) -> HttpRequest:
         """Return the request. `params_raw` is the JSON text of `params`, b"" if there is none. Raises MappingError."""
         root = _root(params, call) if self._needs_root else {}
+        if self._by_params and (lacks := self._lacks(root)):
+            raise MappingError(f"{lacks} has no value, and a lookup without it could find what another call did")
         target = self._fixed
         if target is None:
             target = self._prefix + self._with_query(self._parts.target.expand(root), root)
@@ -114,6 +131,17 @@ class Rendering:
         if self._varies:
             headers += self._render_headers(params, call)
         return HttpRequest(self._parts.method, target, headers, body)
+
+    def _lacks(self, root: dict[str, object]) -> str:
+        """What of URL, query or body has nothing in it, "" if nothing has."""
+        for name in self._parts.target.names:
+            if uri.value_of(name, root) in NOTHING:
+                return f"{{{name}}}"
+        for name, template in self._parts.query:
+            if holds_nothing(template, root):
+                return f"query {name}"
+        body = self._parts.body
+        return "body" if body is not None and holds_nothing(body, root) else ""
 
     def untouched(self, params_raw: bytes) -> HttpRequest | None:
         """Return the request where its body is the params' text and all else is the same for every call; None: use `render`."""

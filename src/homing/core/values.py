@@ -79,6 +79,19 @@ class Elements:
 Template: TypeAlias = Constant | Mapped | Members | Elements
 
 
+NOTHING: tuple[object, ...] = (None, "", [])
+"""What is absent from a request, or as good as absent."""
+
+
+def holds_nothing(template: Template, root: dict[str, object]) -> bool:
+    """Whether anything mapped in a value is absent. Raises MappingError."""
+    if isinstance(template, Members):
+        return any(holds_nothing(member, root) for _, member in template.members)
+    if isinstance(template, Elements):
+        return any(holds_nothing(element, root) for element in template.elements)
+    return isinstance(template, Mapped) and template.render(root) in NOTHING
+
+
 class Report:
     """Where problems are gathered while one table is compiled: `at` goes down one key."""
 
