@@ -30,7 +30,7 @@ listen = "{broker}"
 brokers = ["{broker}"]
 """
 REPORTS = """
-import asyncio, ctypes, logging, os, sys, time
+import asyncio, ctypes, logging, multiprocessing, os, sys, time
 from pathlib import Path
 from homing import Worker, current_call
 
@@ -100,6 +100,15 @@ async def leave() -> None:
     async def main():
         sys.exit(3)
     await asyncio.gather(main(), asyncio.sleep(1))
+
+
+@worker.method(effect="safe")
+async def end_a_fork() -> int:
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(50,))
+    process.start()
+    process.terminate()
+    await asyncio.to_thread(process.join, 20)
+    return process.exitcode
 
 
 def say(words):
@@ -257,6 +266,16 @@ def test_a_function_that_exits_takes_nobody_with_it(house: House) -> None:
     assert other.reply().result == "done"
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+def test_a_signal_for_what_a_function_forked_is_not_the_workers(house: House) -> None:
+    house.broker()
+    worker = house.reports()
+    house.learnt(house.gateway())
+    for _ in range(2):
+        assert house.call("reports.end_a_fork", {}).result == -signal.SIGTERM
+    assert worker.said("drain") is None
+    assert worker.faults() == []
 
 
 def test_what_functions_log_are_lines_of_the_log_that_know_the_call(house: House) -> None:

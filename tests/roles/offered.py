@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -196,6 +197,23 @@ worker.method(name="fork_in_pool")(fork)
 @worker.method(name="fork")
 async def fork_here(how: str) -> str:
     return fork(how)
+
+
+def end_a_fork() -> int | None:
+    """Fork a process and end it as `multiprocessing` does."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(50,))
+    process.start()
+    process.terminate()
+    process.join(20)
+    return process.exitcode
+
+
+worker.method(name="end_a_fork_in_pool")(end_a_fork)
+
+
+@worker.method(name="end_a_fork")
+async def end_a_fork_here() -> int | None:
+    return await asyncio.to_thread(end_a_fork)
 
 
 @worker.method()

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -151,3 +153,30 @@ def test_a_fork_ends_as_a_program_would(error: BaseException | None, code: int, 
 def test_a_traceback_is_text_that_can_be_told() -> None:
     fault = raised("m", ValueError("no file caf\udce9")).fault
     assert fault.encode().endswith(b"ValueError: no file caf?")
+
+
+def test_a_fork_gives_back_only_the_signals_that_are_not_its_own() -> None:
+    code = """
+import asyncio, os, signal, uvloop
+from homing.roles.python_answers import free_forks, unheeded
+free_forks()
+free_forks()
+own = lambda number, stack: None
+signal.signal(signal.SIGTERM, own)
+signal.signal(signal.SIGHUP, unheeded)
+
+async def main():
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, "heard")
+    if os.fork() == 0:
+        print(signal.getsignal(signal.SIGTERM) is own, signal.getsignal(signal.SIGHUP) is signal.SIG_DFL)
+        print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.pthread_sigmask(signal.SIG_BLOCK, ()), flush=True)
+        os._exit(0)
+    os.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(0.1)
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+uvloop.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["True", "True", "True", "set()", "heard", "set()"]

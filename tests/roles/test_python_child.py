@@ -94,6 +94,12 @@ def test_a_fork_that_comes_back_from_its_function_answers_nothing(how: str) -> N
         assert [there.ask("add", b'{"one":1,"other":%d}' % number).result for number in range(3)] == [b"1", b"2", b"3"]
 
 
+def test_a_signal_ends_what_a_function_forked() -> None:
+    with child() as there:
+        there.receive(Begun)
+        assert there.ask("end_a_fork_in_pool", b"").result == b"-15"
+
+
 def test_it_leaves_when_the_pool_hangs_up() -> None:
     with child() as there:
         there.receive(Begun)

@@ -6,8 +6,11 @@ Both sides of the pool use it, so it imports nothing that takes long.
 import asyncio
 import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -17,6 +20,7 @@ from homing.functions import WrongParams, result_text
 
 _REASONS: Final = {row.code: row.reason for row in TABLE}
 _CODE_MAX: Final = 2**63 - 1  # that fits a message
+_HEEDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _OF_AN_ANSWER: Final = frozenset({"reason", "executed", "retry"})  # what `data` always has, in answers of homing's
 
 
@@ -94,6 +98,42 @@ def leave_if_forked(process: int, error: BaseException | None = None) -> None:
         sys.stderr.write(f"{_text(error.code) if isinstance(error, SystemExit) else _told(error)}\n")
     flush()
     os._exit(code & 0xFF)
+
+
+def unheeded(number: int, stack: object) -> None:
+    """A handler for signals that are meant for others."""
+
+
+@cache
+def free_forks() -> None:
+    """From now on what a function forks is a process like any other: a signal ends it, and is not heard here instead.
+
+    One that comes before the fork has given its handlers back waits for that.
+    """
+    before = threading.local()
+
+    def hold() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HEEDED)
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def give_back() -> None:
+        _give_signals_back()
+        let_go()
+
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=give_back)
+
+
+def _give_signals_back() -> None:
+    """What is heeded for the worker means nothing to a fork; and a loop hears of it through a socket that both have."""
+    for number in _HEEDED:
+        handler = signal.getsignal(number)
+        of_loop = isinstance(getattr(handler, "__self__", None), asyncio.AbstractEventLoop)
+        if of_loop:
+            signal.set_wakeup_fd(-1)
+        if of_loop or handler is unheeded:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def flush() -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from homing.calling import CurrentCall, enter_call
 from homing.functions import Function
-from homing.roles.python_answers import Answered, flush, leave_if_forked, raised, returned
+from homing.roles.python_answers import Answered, flush, free_forks, leave_if_forked, raised, returned, unheeded
 from homing.roles.python_log import log_in_child, print_lines
 
 LENGTH_BYTES: Final = 4
@@ -104,7 +104,8 @@ def _heed_only(parent: int) -> None:
     Functions and not SIG_IGN, which a program that is started from here would inherit.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, stack: None)
+        signal.signal(number, unheeded)
+    free_forks()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that

@@ -27,6 +27,7 @@ from homing.engines.zmq import CurveClient
 from homing.functions import Function
 from homing.roles.plans import announce
 from homing.roles.process import Plan, Process, Unbound, run_to_its_end
+from homing.roles.python_answers import free_forks
 from homing.roles.python_hands import Hands
 from homing.roles.python_log import log_calls
 from homing.roles.python_pool import Command, Pool
@@ -240,6 +241,7 @@ async def run_offering(offering: Offering, config: Config, plan: Plan, log: Log)
     if why := unheard(offering, config.broker.frame_bytes_max):
         raise Unable(f"No broker would hear of {offering.name}: {why}")
     log_calls()
+    free_forks()
     process = Process(config, {}, plan, log=log, make_back=make_back)
     part = process.back
     assert isinstance(part, PythonPart), "made above"
