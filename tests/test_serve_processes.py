@@ -226,7 +226,7 @@ def test_the_program_over_them_is_exchanged_under_load_and_no_call_is_lost(house
         assert not before & house.pids()
         assert len(house.processes()) == house.count
         assert len(house.logged("listening")) >= 1
-        assert ok_calls(house.request("GET", "/metrics", port=house.admin_port).body.decode()) > ok_calls(counted)
+        assert ok_calls(counted) < ok_calls(house.request("GET", "/metrics", port=house.admin_port).body.decode()) <= load.ok
         house.terminate()
         assert house.wait() == 0
 

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from homing.roles.process import Unbound
 from homing.roles.processes import Numbers, Processes, run_processes
 from homing.settings import Admin, Broker, Gateway, GatewayTls
 from homing.telemetry import Log
-from tests.loops import on_both_loops
+from tests.loops import on_both_loops, until
 
 ANY = Address("127.0.0.1", 0)
 
@@ -125,6 +126,23 @@ async def test_a_folder_that_is_too_long_for_sockets_is_told(folder: Path, log: 
     monkeypatch.setattr(tempfile, "tempdir", f"{longest}x")
     with pytest.raises(Unbound, match=rf"{longest}x, has too long a path for sockets in it, .* TMPDIR=/tmp"):
         await run_processes(house(), "homing.toml", Numbers(1, 1), log)
+
+
+@on_both_loops
+async def test_a_program_that_cannot_be_run_is_told_and_this_one_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes a virtual environment anew has none for a while."""
+    lines, fd = folder / "log", os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+    log = Log(fd, human=False)
+    processes = Processes(house(), "h.toml", Numbers(gateways=1, workers=1), log=log)
+    gone = str(folder / "gone")
+    monkeypatch.setattr(sys, "executable", gone)
+    await processes._exchange()
+    log.flush()
+    await until(lambda: "not_exchanged" in lines.read_text())
+    assert f"The new program cannot be run; this one stays. {gone}: No such file or directory" in lines.read_text()
+    await processes._leave()
+    log.close()
+    os.close(fd)
 
 
 @on_both_loops

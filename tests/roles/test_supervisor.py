@@ -291,6 +291,15 @@ async def test_what_one_had_counted_stays_counted_after_it(folder: Path) -> None
 
 
 @on_both_loops
+async def test_what_nobody_had_asked_for_is_asked_before_it_leaves(folder: Path) -> None:
+    async with on_stage(folder, book={"gateway": {"figures": CALLS}}) as stage:
+        stage.write({})
+        stage.supervisor.roll_soon()
+        await until(lambda: stage.logged("rolled"))
+        assert "homing_calls_total 10.0" in await stage.supervisor.figures()
+
+
+@on_both_loops
 async def test_who_does_not_say_its_figures_is_counted(folder: Path) -> None:
     async with on_stage(folder, book={"gateway": {"figures": CALLS}}) as stage:
         await stage.supervisor.figures()

@@ -68,7 +68,7 @@ def test_a_counter_never_falls() -> None:
     assert (figures(totals.exposition())[CALLS], figures(totals.exposition())[OPEN]) == (7, 6)
     totals.left(1)
     totals.left(2)
-    totals.left("nobody")
+    totals.left(7)
     totals.heard(3, process(1, 1))
     assert (figures(totals.exposition())[CALLS], figures(totals.exposition())[OPEN]) == (8, 1)
 
@@ -79,11 +79,24 @@ def test_who_comes_after_goes_on_counting() -> None:
     totals.left(1)
     totals.heard(2, process(4, 6))
     after = Totals()
-    after.heard("before", totals.counted())
-    after.left("before")
+    after.go_on(totals.counted())
+    assert (figures(after.exposition())[CALLS], figures(after.exposition()).get(OPEN)) == (7, None)
     after.heard(3, process(1, 1))
     assert (figures(after.exposition())[CALLS], figures(after.exposition())[OPEN]) == (8, 1)
     assert figures(Totals().exposition()) == {}
+
+
+def test_who_stays_while_another_goes_on_counting_is_not_counted_twice() -> None:
+    totals = Totals()
+    totals.heard(1, process(3, 5))
+    totals.heard(2, process(4, 6))
+    after = Totals()
+    after.go_on(totals.counted())
+    after.heard(2, process(5, 6))
+    assert figures(after.exposition())[CALLS] == 8
+    after.left(1)  # before it could be asked again
+    after.left(2)
+    assert figures(after.exposition())[CALLS] == 8
 
 
 def test_own_figures_are_beside_them() -> None:

@@ -22,13 +22,14 @@ from homing.roles.notify import notify
 from homing.roles.oversight import Oversight
 from homing.roles.process import Unbound
 from homing.roles.supervisor import LEAVING, Patience, Supervisor
+from homing.roles.totals import Counted
 from homing.telemetry import Log
 
 IPC = "ipc://"
 OVER_DRAIN_S = 10.0  # beyond what a child allows itself, before it is told again
 FAREWELL_S = 0.1  # for callers who connected just when the last gateway left
 SILENT_S = 1.0  # for those of them who have not said anything yet
-COUNTED = "counted"
+COUNTED = "counted.json"
 LONGEST = "gateway-999999"  # the name of a socket
 REPLACED = {"gateway": signal.SIGUSR1}  # it stops accepting at once, for others do, and serves out whom it has
 
@@ -176,8 +177,7 @@ class Processes:
     async def _start(self) -> None:
         estate, counted = self._estate, self._folder / COUNTED
         if estate is not None and counted.exists():
-            self.supervisor.totals.heard("before", counted.read_text())
-            self.supervisor.totals.left("before")
+            self.supervisor.totals.go_on(msgspec.json.decode(counted.read_bytes(), type=Counted))
             counted.unlink()
         await self.supervisor.start(estate.children if estate is not None else ())
         notify(os.environ, "READY=1")
@@ -228,7 +228,12 @@ class Processes:
     async def _exchange(self) -> None:
         arguments = (sys.executable, "-P", "-m", "homing", "check", "--config", self._config_path)
         pipe = asyncio.subprocess.PIPE
-        trial = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        try:
+            trial = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        except OSError as error:
+            why = f"{sys.executable}: {error.strerror or error}"
+            self._log.event("not_exchanged", f"The new program cannot be run; this one stays. {why}", level="error")
+            return
         said, also = await trial.communicate()
         if trial.returncode:
             why = (said + also).decode(errors="replace").strip()
@@ -238,7 +243,7 @@ class Processes:
         self._log.event("exchanging", "Exchanging the program of this process.", pid=os.getpid())
         children = [(child.known, child.leaving) for _, child in self.supervisor.children.values()]
         fds = {name: [sock.fileno() for sock in each] for name, each in self._sockets.items()}
-        (self._folder / COUNTED).write_text(self.supervisor.totals.counted())
+        (self._folder / COUNTED).write_bytes(msgspec.json.encode(self.supervisor.totals.counted()))
         estate = succession.Estate(os.getpid(), str(self._folder), fds, self._endpoints, self._pipes, children)
         self._log.close()
         succession.bequeath(estate)

@@ -265,6 +265,8 @@ class Supervisor:
     async def _see_off(self, child: Child, number: signal.Signals) -> None:
         """Wait for its end. Who was told to leave already is not told again: a second signal says hurry, and gives up open calls."""
         if not child.leaving:
+            await self._figures_of(child)  # one that has nothing to finish is gone before it can be asked
+        if not child.leaving:
             child.leaving = True
             child.send(number)
         deadline = time.monotonic() + self._patience.drain_s
