@@ -296,7 +296,9 @@ async def test_what_nobody_had_asked_for_is_asked_before_it_leaves(folder: Path)
         stage.write({})
         stage.supervisor.roll_soon()
         await until(lambda: stage.logged("rolled"))
-        assert "homing_calls_total 10.0" in await stage.supervisor.figures()
+        figures = await stage.supervisor.figures()
+        assert "homing_calls_total 10.0" in figures
+        assert 'homing_processes_silent_total{role="gateway"} 0.0' in figures
 
 
 @on_both_loops

@@ -319,5 +319,5 @@ class Supervisor:
         except ValueError as error:
             self._log.event("not_read", f"The figures of {child.known.role} cannot be read: {error}", level="warning")
         if child.ready:
-            self._silent[child.known.role] += 1
+            self._silent[child.known.role] += not child.leaving  # one that leaves stops listening a moment before it is gone
             self.totals.silent(child.known.serial)
