@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast, overload
 from homing.errors import Effect
 from homing.functions import Function
 from homing.roles import python_child
+from homing.roles.python_answers import flush
 
 IMPORTED_MAIN = "__homing_main__"
 """What a program that runs its own worker is called in the processes of its pool: not `__main__`, so that it does not run there."""
@@ -219,6 +221,14 @@ def serve_child(descriptor: int, parent: int, target: str, path: str | None, *, 
         return (load_worker(target) if path is None else find_worker(import_file(path), target)).functions
 
     Worker.only_imported = True
-    with socket.socket(fileno=descriptor) as channel:
+    code = 1
+    try:
+        channel = socket.socket(fileno=descriptor)
         channel.set_inheritable(False)  # what functions start is none of the pool's business
         python_child.serve(channel, load, parent, own_log=own_log)
+        code = 0
+    except BaseException:  # a function has closed what it did not open, say
+        traceback.print_exc()
+    finally:  # at once: Python would wait for every thread that a function has left, and the call for Python
+        flush()
+        os._exit(code)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -176,6 +177,15 @@ async def misbehave_here(how: str) -> object:
 @worker.method(name="misbehave_in_pool")
 def misbehave_there(how: str) -> object:
     return misbehave(how)
+
+
+@worker.method()
+def leave_a_thread(*, closing: bool) -> str:
+    """Leave a thread behind that Python waits for, and perhaps close files that others have opened."""
+    threading.Thread(target=time.sleep, args=(50,)).start()
+    if closing:
+        os.closerange(3, 1000)
+    return "left"
 
 
 def fork(how: str) -> str:

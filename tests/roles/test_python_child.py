@@ -107,6 +107,19 @@ def test_it_leaves_when_the_pool_hangs_up() -> None:
         assert there.process.wait(20) == 0
 
 
+def test_a_thread_that_a_function_has_left_does_not_keep_it() -> None:
+    with child() as there:
+        there.receive(Begun)
+        assert there.ask("leave_a_thread", b'{"closing":false}').result == b'"left"'
+        there.channel.shutdown(socket.SHUT_WR)
+        assert there.process.wait(20) == 0
+    with child() as there:
+        there.receive(Begun)
+        with pytest.raises(AssertionError, match="it hung up"):
+            there.ask("leave_a_thread", b'{"closing":true}')
+        assert there.process.wait(20) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_to_stop_are_for_the_pool(number: signal.Signals) -> None:
     with child() as there:
