@@ -434,7 +434,8 @@ Auth: TypeAlias = BearerAuth | BasicAuth | HeaderAuth | QueryAuth | OAuth2Auth
 class ProviderTimeout(_Section, frozen=True):
     connect: Annotated[Duration, Meta(gt=0, description="For DNS with TCP, and again for TLS.")] = 3.0
     attempt: Annotated[
-        Duration | None, Meta(gt=0, description="For one request as a whole, body included; when left out, the deadline.")
+        Duration | None,
+        Meta(gt=0, description="For one request as a whole, body included, a lookup too; when left out, the deadline."),
     ] = None
 
 

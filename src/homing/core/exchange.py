@@ -40,7 +40,7 @@ FailureReason: TypeAlias = Literal[
 class ExchangeFailed(msgspec.Struct, frozen=True):
     """No complete response. `executed` is "no" only if not one byte of the request was handed to the kernel.
 
-    `status` and `headers` are there if the head of a response had arrived (a truncated or too large body).
+    `status` is there if the head of a response had arrived (a truncated or too large body).
     """
 
     reason: FailureReason
