@@ -427,6 +427,24 @@ def test_wrong_params_are_told_one_by_one(params: bytes, errors: list[tuple[str,
     assert [(error.path, error.message) for error in caught.value.errors] == errors
 
 
+@pytest.mark.parametrize(
+    ("hint", "value", "path", "message"),
+    [
+        (dict[int, int], '{"a": 1}', "/value", "Of a key: Expected `int`, got `str`"),
+        (dict[str, list[int]], '{"a": ["x"]}', "/value", "Of a member: Expected `int`, got `str`"),
+        (list[dict[str, int]], '[{}, {"a": "x"}]', "/value/1", "Of a member: Expected `int`, got `str`"),
+        (dict[str, Address], '{"a": {"street": {"name": "x"}, "number": 0}}', "/value", "greater than or equal to 1"),
+    ],
+    ids=["key", "value", "below", "pydantic"],
+)
+def test_a_path_ends_where_it_is_not_known(hint: object, value: str, path: str, message: str) -> None:
+    with pytest.raises(WrongParams) as caught:
+        with_hint(hint).arguments(b'{"value": %b}' % value.encode())
+    (error,) = caught.value.errors
+    assert error.path == path
+    assert message in error.message
+
+
 def test_what_goes_deeper_than_any_stack_is_wrong_and_no_fault() -> None:
     with pytest.raises(WrongParams):
         with_hint(object).arguments(b'{"value": %b}' % (b"[" * 100_000 + b"]" * 100_000))
@@ -438,6 +456,18 @@ def test_wrong_utf8_is_wrong_and_no_fault() -> None:
 
 
 # results
+
+
+class Kind:  # of str, float and int, as libraries have them
+    class Text(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "something else"
+
+    class Number(float): ...
+
+    class Count(int): ...
 
 
 @pytest.mark.parametrize(
@@ -453,6 +483,7 @@ def test_wrong_utf8_is_wrong_and_no_fault() -> None:
         (dt.date(2024, 2, 29), b'"2024-02-29"'),
         (msgspec.Raw(b'{"as": "it is"}'), b'{"as": "it is"}'),
         (2**70, b"1180591620717411303424"),
+        ({Kind.Text("a"): [Kind.Text("b"), Kind.Number(1.5), Kind.Count(3)]}, b'{"a":["b",1.5,3]}'),
     ],
     ids=lambda value: value.decode() if isinstance(value, bytes) else type(value).__name__,
 )
@@ -475,12 +506,13 @@ def loop() -> list[object]:
         (float("nan"), "NaN or Infinity"),
         ({"a": (1, {2: float("inf")})}, "NaN or Infinity"),
         (Weight(kg=float("nan")), "NaN or Infinity"),
+        ([Kind.Number("inf")], "NaN or Infinity"),
         ("\ud800", "surrogates"),
         (loop(), "nested too deeply"),
         (msgspec.Raw(b"{"), "not JSON"),
         (msgspec.Raw(b'"\xff"'), "not UTF-8"),
     ],
-    ids=[str(number) for number in range(10)],
+    ids=[str(number) for number in range(11)],
 )
 def test_what_has_no_form_in_json_is_told(result: object, why: str) -> None:
     with pytest.raises((TypeError, ValueError), match=why):

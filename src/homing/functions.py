@@ -26,8 +26,9 @@ from homing.errors import RETRY_BY_EFFECT, Effect, ParamError
 RESULT_DEPTH_MAX: Final = 512
 TIMEOUT_MAX_S: Final = 2**31 / 1000  # that fits a message
 _URI_UNFIT: Final = re.compile(r"[^A-Za-z0-9_]")  # Page[int], and letters of other alphabets
-_AT: Final = " - at `$"
-_STEP: Final = re.compile(r"\.([^.\[`]+)|\[(\d+)\]")
+_AT: Final = re.compile(r" - at (`key` in )?`\$([^`]*)`$")
+_STEP: Final = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_UNNAMED: Final = "[...]"  # a member of a dict: which one, msgspec does not say
 _KINDS: Final = {
     inspect.Parameter.POSITIONAL_ONLY: "can be given by position only; params have names",
     inspect.Parameter.VAR_POSITIONAL: "takes any number of values; params have names",
@@ -273,6 +274,10 @@ def _to_json(value: object) -> object:
     """For msgspec: something it can write instead."""
     if isinstance(value, _Model) and not isinstance(value, type):
         return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, str):  # msgspec takes no kinds of these three, such as numpy's float64
+        return str.__str__(value)
+    if isinstance(value, float | int):
+        return float.__float__(value) if isinstance(value, float) else int.__int__(value)
     kind = type(value)
     raise TypeError(f"a {kind.__module__}.{kind.__qualname__} has no form in JSON")
 
@@ -283,17 +288,23 @@ _ENCODER: Final = msgspec.json.Encoder(enc_hook=_to_json)
 
 def _param_errors(name: str, error: msgspec.ValidationError) -> list[ParamError]:
     """What msgspec found, its path made a JSON Pointer into the params; where pydantic found several things, each of them."""
-    message, at, where = str(error).rpartition(_AT)
-    if not at:
-        message, where = where, ""
+    message, where = str(error), ""
+    if at := _AT.search(message):
+        message, where = f"{'Of a key: ' if at[1] else ''}{message[: at.start()]}", at[2]
+    where, unnamed, _ = where.partition(_UNNAMED)
+    if unnamed:
+        message = f"Of a member: {message}"
     path: tuple[object, ...] = (name,)
     for step in _STEP.finditer(where):
         path += (step[1] or step[2],)
     listed = getattr(error.__cause__, "errors", None)
     if not callable(listed):
         return [ParamError(pointer(path), _short(message))]
-    found = cast(_Errors, error.__cause__).errors()
-    return [ParamError(pointer((*path, *cast("tuple[object, ...]", each["loc"]))), _short(str(each["msg"]))) for each in found]
+    errors: list[ParamError] = []
+    for each in cast(_Errors, error.__cause__).errors():
+        inner = () if unnamed else cast("tuple[object, ...]", each["loc"])
+        errors.append(ParamError(pointer((*path, *inner)), _short(str(each["msg"]))))
+    return errors
 
 
 def _short(message: str) -> str:

@@ -57,6 +57,10 @@ def test_what_is_raised_for_the_caller_is_told_and_proves_what_it_says(
     assert answered.fault == ""
 
 
+def test_a_proof_without_words_says_nothing_of_networks() -> None:
+    assert raised("m", NotExecuted()).outcome.message == "m was not carried out."
+
+
 def test_a_verdict_that_is_none_counts_as_unknown_and_is_logged() -> None:
     verdicts: list[Any] = ["maybe", False, ["no"]]
     for verdict in verdicts:

@@ -66,7 +66,7 @@ def _said(method: str, error: CallError) -> Answered:
         reason=reason or "application",
         executed=executed,
         code=None if reason else error.code,
-        message=_text(error.message),
+        message=_text(error.message) or (f"{method} was not carried out." if executed == "no" else ""),
         again=False,
     )
     try:
