@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import jsonschema_rs
 import pytest
 
+from homing.core.effort import Effort
 from homing.core.schemas import ERRORS_MAX, MESSAGE_MAX, WINDOW_MAX, Validator, errors_of, prepare
 from homing.core.specs import Problem
 from homing.core.values import Report
@@ -17,10 +18,14 @@ def validator(schema: Mapping[str, object]) -> Validator:
     return jsonschema_rs.Draft202012Validator(prepared, validate_formats=True, offline=True)
 
 
+def always(_: object) -> bool:
+    return True
+
+
 def errors(schema: Mapping[str, object], params: dict[str, object]) -> list[tuple[str, str]]:
     compiled = validator(schema)
     assert not compiled.is_valid(params)
-    return [(error.path, error.message) for error in errors_of(compiled, params)]
+    return [(error.path, error.message) for error in errors_of(compiled, params, Effort(dict(schema)).may_list)]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +70,7 @@ def errors(schema: Mapping[str, object], params: dict[str, object]) -> list[tupl
 )
 def test_plain_words(schema: object, value: object, message: str) -> None:
     compiled = validator({"properties": {"x": schema}})
-    assert errors_of(compiled, {"x": value}) == (ParamError("/x", message),)
+    assert errors_of(compiled, {"x": value}, always) == (ParamError("/x", message),)
 
 
 def test_a_keyword_without_words_of_its_own() -> None:
@@ -90,7 +95,7 @@ def test_a_keyword_without_words_of_its_own() -> None:
         def iter_errors(self, instance: object) -> list[Error]:
             return [Error()]
 
-    assert errors_of(Never(), {}) == (ParamError("/a", "does not meet contentEncoding of the schema"),)
+    assert errors_of(Never(), {}, always) == (ParamError("/a", "does not meet contentEncoding of the schema"),)
 
 
 def test_paths_are_json_pointers() -> None:
@@ -183,7 +188,27 @@ def test_any_of_over_a_large_array_is_quick_and_has_a_path() -> None:
     ],
 )
 def test_what_is_too_large_to_say_where(schema: dict[str, object], params: dict[str, object]) -> None:
-    assert errors(schema, params) == [("", "the params do not fit the method's schema, and are too large to say where")]
+    assert errors(schema, params) == [
+        ("", "the params do not fit the method's schema, and are too large or too deep to say where")
+    ]
+
+
+def test_errors_that_would_take_for_ever_are_not_listed() -> None:
+    """200 bytes took an hour, though every form has its own tag."""
+    forms = [
+        {"properties": {"is": {"const": name}, "of": {"items": {"$ref": "#/$defs/form"}}}, "required": ["is"]} for name in "ab"
+    ]
+    schema = {
+        "$defs": {"form": {"oneOf": forms}},
+        "properties": {"x": {"$ref": "#/$defs/form"}, "y": {"items": {"type": "string"}}},
+    }
+    form: object = {"is": "z"}
+    assert errors(schema, {"x": form})[0][0] == "/x"
+    for _ in range(25):
+        form = {"is": "b", "of": [form]}
+    said = [("", "the params do not fit the method's schema, and are too large or too deep to say where")]
+    assert errors(schema, {"x": form}) == said
+    assert errors(schema, {"x": form, "y": list(range(1000))}) == said
 
 
 def test_a_window_that_is_too_large_is_passed_over() -> None:

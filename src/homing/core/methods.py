@@ -18,6 +18,7 @@ import jsonschema_rs
 from homing.core import uri
 from homing.core.answers import Answers, Row, compile_response, compile_rows
 from homing.core.bodies import Decoder
+from homing.core.effort import Effort, TooMuch
 from homing.core.exchange import HttpRequest, HttpResponse
 from homing.core.jsonrpc import encode_value
 from homing.core.mapping import Expression
@@ -40,8 +41,8 @@ class Method:
     """One compiled method. Without a provider its params go to `service` as they are, and only `validate` is for it."""
 
     __slots__ = (
-        "_answers", "_found", "_lookup", "_rendering", "_validator", "attempts_max", "deadline_s", "effect", "has_lookup", "key_header",
-        "key_lifetime_s", "key_required", "key_scope", "name", "needs_params", "notifications", "params_schema", "positional",
+        "_answers", "_effort", "_found", "_lookup", "_rendering", "_validator", "attempts_max", "deadline_s", "effect", "has_lookup",
+        "key_header", "key_lifetime_s", "key_required", "key_scope", "name", "needs_params", "notifications", "params_schema", "positional",
         "provider", "reserve_s", "service", "summary", "uses_key",
     )  # fmt: skip
 
@@ -49,6 +50,7 @@ class Method:
         self,
         spec: MethodSpec,
         validator: Validator | None,
+        effort: Effort | None,
         rendering: Rendering | None,
         answers: Answers | None,
         lookup: Rendering | None,
@@ -75,6 +77,7 @@ class Method:
         self.needs_params = rendering is None or rendering.needs_params  # to render: else their text will do
         self.uses_key = rendering is None or rendering.uses_key
         self._validator = validator
+        self._effort = effort
         self._rendering = rendering
         self._answers = answers
         self._lookup = lookup
@@ -95,7 +98,8 @@ class Method:
                 return {}, (ParamError(error.path, error.message),)
         if self._validator is None or self._validator.is_valid(named):
             return named, ()
-        errors = errors_of(self._validator, named)
+        assert self._effort is not None, "it comes with a validator"
+        errors = errors_of(self._validator, named, self._effort.may_list)
         return named, self.by_position(errors) if isinstance(params, list) else errors
 
     def by_position(self, errors: tuple[ParamError, ...]) -> tuple[ParamError, ...]:
@@ -190,11 +194,11 @@ def compile_method(
     """
     problems: list[Problem] = []
     report = Report("methods", problems).at(spec.name)
-    schema, validator = _compile_schema(spec, report.at("params"))
+    schema, validator, effort = _compile_schema(spec, report.at("params"))
     _check_positional(spec, schema, report.at("positional"))
     if spec.provider is None:
         _check_service(spec, report)
-        method = Method(spec, validator, None, None, None, None, ATTEMPTS_MAX)
+        method = Method(spec, validator, effort, None, None, None, None, ATTEMPTS_MAX)
         return (method if _is_right(problems) else None), problems
     known = provider is not None
     if provider is None:
@@ -219,7 +223,7 @@ def compile_method(
         return None, problems
     rendering = Rendering(request, parts)
     answers = Answers(provider.name, rows, decoder, result, spec.effect, provider.error_body_max, shared=shared)
-    return Method(spec, validator, rendering, answers, lookup, found, provider.attempts_max), problems
+    return Method(spec, validator, effort, rendering, answers, lookup, found, provider.attempts_max), problems
 
 
 def _is_right(problems: list[Problem]) -> bool:
@@ -231,13 +235,18 @@ def _key_spec(spec: MethodSpec) -> IdempotencySpec:
     return IdempotencySpec() if spec.idempotency_key is None or spec.effect == "safe" else spec.idempotency_key
 
 
-def _compile_schema(spec: MethodSpec, report: Report) -> tuple[dict[str, object] | None, Validator | None]:
+def _compile_schema(spec: MethodSpec, report: Report) -> tuple[dict[str, object], Validator, Effort] | tuple[None, None, None]:
     if spec.params is None:
         report.warn("without a schema anything goes: write what the params are")
-        return None, None
+        return None, None, None
     schema = prepare(spec.params, report)
     if schema is None:
-        return None, None
+        return None, None, None
+    try:
+        effort = Effort(schema)  # first: to compile what multiplies may take for ever, too
+    except TooMuch as error:
+        report.problem(str(error))
+        return None, None, None
     try:
         validator = _validator(schema, strict=True)
     except jsonschema_rs.ValidationError as strict:
@@ -245,12 +254,12 @@ def _compile_schema(spec: MethodSpec, report: Report) -> tuple[dict[str, object]
             validator = _validator(schema, strict=False)
         except jsonschema_rs.ValidationError as error:
             _blame(report, error).problem(_why(error))
-            return None, None
+            return None, None, None
         _blame(report, strict).warn(f"{_one_line(strict.message)}: nothing is checked by it")
     except ValueError as error:
         report.problem(f"{_one_line(str(error))}: it has no place in JSON")
-        return None, None
-    return schema, cast(Validator, validator)
+        return None, None, None
+    return schema, cast(Validator, validator), effort
 
 
 def _validator(schema: dict[str, object], *, strict: bool) -> jsonschema_rs.Draft202012Validator:

@@ -83,12 +83,17 @@ def prepare(schema: object, report: Report) -> dict[str, object] | None:
     return {"properties": {}, **schema, "type": "object"}
 
 
-def errors_of(validator: Validator, params: dict[str, object]) -> tuple[ParamError, ...]:
-    """Return what is wrong with params that do not fit: at least one, at most `ERRORS_MAX`."""
-    size = _size(params, VALUES_MAX)
-    found = _list(validator, params) if size <= VALUES_MAX else _search(validator, params)
+def errors_of(validator: Validator, params: dict[str, object], may_list: Callable[[object], bool]) -> tuple[ParamError, ...]:
+    """Return what is wrong with params that do not fit: at least one, at most `ERRORS_MAX`.
+
+    `may_list` says whether their errors, if they are small enough, can be listed in bearable time.
+    """
+    if _size(params, VALUES_MAX) > VALUES_MAX:
+        found = _search(validator, params, may_list)
+    else:
+        found = _list(validator, params) if may_list(params) else []
     if not found:
-        return (ParamError("", "the params do not fit the method's schema, and are too large to say where"),)
+        return (ParamError("", "the params do not fit the method's schema, and are too large or too deep to say where"),)
     return tuple(found)
 
 
@@ -146,7 +151,7 @@ def _size(value: object, limit: int) -> int:
     return count
 
 
-def _search(validator: Validator, params: dict[str, object]) -> list[ParamError]:
+def _search(validator: Validator, params: dict[str, object], may_list: Callable[[object], bool]) -> list[ParamError]:
     """Look for errors in one window of the longest array after the other; the first that has any speaks for all."""
     path, longest = _longest(params)
     if _size(_replace(params, path, longest[:1]), VALUES_MAX) > VALUES_MAX:
@@ -156,7 +161,7 @@ def _search(validator: Validator, params: dict[str, object]) -> list[ParamError]
         step //= 4
     for start in range(0, len(longest), step):
         window = _replace(params, path, longest[start : start + step])
-        if validator.is_valid(window) or _size(window, VALUES_MAX) > VALUES_MAX:
+        if validator.is_valid(window) or _size(window, VALUES_MAX) > VALUES_MAX or not may_list(window):
             continue
         listed: list[ParamError] = []
         for error in validator.iter_errors(window):
