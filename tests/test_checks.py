@@ -288,6 +288,20 @@ def test_a_deadline_longer_than_an_attempt_is_unwise() -> None:
     assert not told(settings.Config(providers=acme, methods=method("acme.charge", deadline=20.0)))
 
 
+def test_a_key_that_is_forgotten_while_its_call_may_still_last_is_unwise() -> None:
+    def said(lifetime: float, effect: str) -> list[str]:
+        key = settings.Idempotency(header="Key", lifetime=lifetime)
+        methods = method("acme.a", effect=effect, idempotency_key=key, deadline=10.0)
+        return told(settings.Config(providers={"acme": provider()}, methods=methods))
+
+    (only,) = said(299.0, "keyed")
+    assert only.startswith(
+        '?methods."acme.a".idempotency_key.lifetime: the provider forgets a key after 299s, and a call may last'
+    )
+    assert only.endswith("gateway.deadline.max, 300s: asked again after that, it would do it twice")
+    assert said(300.0, "keyed") == said(1.0, "safe") == []
+
+
 def test_a_long_deadline_without_heartbeat_is_unwise() -> None:
     methods = method("acme.slow", deadline=90.0) | method("acme.slower") | method("acme.quick", deadline=60.0)
     acme = {"acme": provider()}

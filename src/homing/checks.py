@@ -296,6 +296,13 @@ def _method(method: Method, path: KeyPath, config: Config, names: Names, report:
     if method.deadline is not None and method.deadline > longest:
         message = f"found {format_duration(method.deadline)}, which is above gateway.deadline.max, {format_duration(longest)}"
         report((*path, "deadline"), message)
+    lifetime = method.idempotency_key.lifetime if method.idempotency_key is not None and method.effect == "keyed" else longest
+    if lifetime < longest and path[1] not in names.doubtful:
+        message = (
+            f"the provider forgets a key after {format_duration(lifetime)}, and a call may last as long as gateway.deadline.max"
+        )
+        told = f"{message}, {format_duration(longest)}: asked again after that, it would do it twice"
+        report((*path, "idempotency_key", "lifetime"), told, warning=True)
     provider = config.providers.get(method.provider or "")
     attempt = provider.timeout.attempt if provider is not None else None
     deadline = config.gateway.deadline.default if method.deadline is None else method.deadline
