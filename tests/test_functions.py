@@ -61,6 +61,17 @@ class Weight(pydantic.BaseModel):
     kg: float
 
 
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+    day: dt.date
+    sizes: tuple[int, ...]
+
+
+@pydantic.dataclasses.dataclass
+class Checked:
+    x: Annotated[int, pydantic.Field(gt=3)]
+
+
 class Tree(pydantic.BaseModel):
     leaves: int = 0
     branches: list["Tree"] = []
@@ -425,6 +436,32 @@ def test_wrong_params_are_told_one_by_one(params: bytes, errors: list[tuple[str,
     with pytest.raises(WrongParams) as caught:
         function(two).arguments(params)
     assert [(error.path, error.message) for error in caught.value.errors] == errors
+
+
+def test_a_strict_model_takes_from_json_what_json_has() -> None:
+    asked = with_hint(Strict).arguments(b'{"value": {"day": "2024-02-29", "sizes": [1, 2]}}')
+    assert asked["value"] == Strict(day=dt.date(2024, 2, 29), sizes=(1, 2))
+    with pytest.raises(WrongParams, match="/value/sizes/0: Input should be a valid integer"):
+        with_hint(Strict).arguments(b'{"value": {"day": "2024-02-29", "sizes": ["1"]}}')
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        Checked,
+        list[Checked] | None,
+        Annotated[Checked, "x"],
+        dict[str, tuple[Checked, ...]],
+        Annotated[int, pydantic.Field(gt=3)],
+        list[pydantic.PositiveInt],
+    ],
+    ids=["itself", "union", "annotated", "nested", "field", "alias"],
+)
+def test_what_would_not_be_checked_is_refused(hint: object) -> None:
+    with pytest.raises(TypeError, match=r"reports\.build: parameter 'value': what a dataclass or Field of pydantic's asks for"):
+        with_hint(hint)
+    with pytest.raises(TypeError, match="would not be checked; use a BaseModel"):
+        with_hint(int, pydantic.Field(gt=3))
 
 
 @pytest.mark.parametrize(

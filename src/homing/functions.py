@@ -8,11 +8,12 @@ Types are msgspec's: plain ones, dataclasses, TypedDicts, Structs, enums, Litera
 do. A param without an annotation may be any JSON.
 """
 
+import dataclasses
 import inspect
 import math
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Final, Protocol, cast, runtime_checkable
 
@@ -42,7 +43,7 @@ class _Model(Protocol):
 
     def model_dump(self, *, mode: str, by_alias: bool) -> object: ...
     @classmethod
-    def model_validate(cls, value: object) -> object: ...
+    def model_validate_json(cls, text: bytes) -> object: ...
     @classmethod
     def model_json_schema(cls, *, ref_template: str) -> dict[str, object]: ...
 
@@ -158,6 +159,9 @@ class Function:
             if not optional:
                 required.append(name)
             hint = hints.get(name, object)
+            if any(map(_is_pydantics, (*_parts_of(hint), parameter.default))):
+                why = "what a dataclass or Field of pydantic's asks for would not be checked; use a BaseModel, or msgspec's Meta"
+                raise TypeError(f"{self.name}: parameter {name!r}: {why}")
             try:
                 schema, defined = _schema_of(hint)
                 if any(definitions.get(each, said) != said for each, said in defined.items()):  # of another type of that name
@@ -234,6 +238,20 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _parts_of(hint: object) -> Iterator[object]:
+    """A type, and those that it is written with."""
+    yield hint
+    for part in typing.get_args(hint):
+        yield from _parts_of(part)
+
+
+def _is_pydantics(part: object) -> bool:
+    """Whether it asks for what only pydantic checks: one of its dataclasses, or what it finds in an Annotated, as its PositiveInt is."""
+    if isinstance(part, type):
+        return dataclasses.is_dataclass(part) and hasattr(part, "__pydantic_validator__")
+    return type(part).__module__.partition(".")[0] in {"pydantic", "annotated_types"}
+
+
 def _schema_of(hint: object, prefix: str = "") -> tuple[dict[str, object], dict[str, object]]:
     """A type's JSON Schema, and the definitions it refers to, whose names begin with `prefix`."""
     defined: dict[str, object] = {}
@@ -267,7 +285,8 @@ def _default_of(value: object) -> dict[str, object]:
 
 def _from_json(kind: type, value: object) -> object:
     """For msgspec: a value of a type it does not know itself."""
-    return kind.model_validate(value) if issubclass(kind, _Model) else value
+    # From its text: a strict model takes a date from JSON, and from Python none but a date.
+    return kind.model_validate_json(msgspec.json.encode(value)) if issubclass(kind, _Model) else value
 
 
 def _to_json(value: object) -> object:
