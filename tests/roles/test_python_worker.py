@@ -6,7 +6,9 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import pytest
 
 from homing.config import Config
@@ -86,8 +88,15 @@ def test_what_functions_raise_keeps_no_caller_away() -> None:
 def test_a_schema_that_is_none_is_told() -> None:
     function = Function(lambda: None, service="s", name="f")
     function.schema = {"type": "object", "properties": 7}
-    with pytest.raises(ValueError, match=r"methods\..*params"):
+    with pytest.raises(Unable, match=r"^The params of s\.f have no schema .*methods\..*params"):
         methods_of({"s.f": function})
+
+
+def test_a_pattern_that_only_python_knows_is_told() -> None:
+    def find(text: Annotated[str, msgspec.Meta(pattern=r"^(?P<year>\d+)\Z")]) -> None: ...
+
+    with pytest.raises(Unable, match=r"s\.find .*params\.properties\.text\.pattern"):
+        methods_of({"s.find": Function(find, service="s")})
 
 
 @on_both_loops

@@ -121,8 +121,12 @@ def _policy(in_flight_max: int) -> ProviderPolicy:
     return ProviderPolicy(in_flight_max=in_flight_max, attempts_max=1, breaker=_NEVER_OPENS)
 
 
+class Unable(Exception):
+    """A Python worker cannot begin; the message says why, for people."""
+
+
 def methods_of(functions: Mapping[str, Function]) -> dict[str, Method]:
-    """The functions' schemas, compiled. Raises ValueError for one that cannot be."""
+    """The functions' schemas, compiled. Raises Unable for one that cannot be, such as a pattern that only Python knows."""
     methods: dict[str, Method] = {}
     for name, function in functions.items():
         spec = MethodSpec(
@@ -130,7 +134,8 @@ def methods_of(functions: Mapping[str, Function]) -> dict[str, Method]:
         )
         method, problems = compile_method(spec)
         if method is None:
-            raise ValueError("; ".join(f"{problem.path}: {problem.message}" for problem in problems if not problem.warning))
+            why = "; ".join(f"{problem.path}: {problem.message}" for problem in problems if not problem.warning)
+            raise Unable(f"The params of {name} have no schema that callers could be held to: {why}")
         methods[name] = method
     return methods
 
@@ -218,10 +223,6 @@ class PythonPart:
         for calling in self.hands.running.values():
             counts[calling.method] += 1
         return counts
-
-
-class Unable(Exception):
-    """A Python worker cannot begin; the message says why, for people."""
 
 
 async def run_offering(offering: Offering, config: Config, plan: Plan, log: Log) -> None:
