@@ -48,11 +48,12 @@ def test_who_leaves_the_line_gives_its_instant_to_the_last() -> None:
     line = RateLine(Rate(limit=4, per_s=1.0, burst=1))
     assert [line.stand(who, 8.0, 9.0) for who in (b"a", b"b", b"c", b"d", b"e")] == [8.0, 8.25, 8.5, 8.75, 9.0]
     assert line.stand(b"f", 8.0, 9.0) is None
-    assert line.leave(8.25, 8.0) == b"e"
-    assert line.leave(8.75, 8.0) is None  # nobody stands behind it
+    assert line.leave(b"b", 8.25, 8.0) == b"e"
+    assert line.leave(b"d", 8.75, 8.0) is None  # nobody stands behind it
     assert line.stand(b"f", 8.0, 9.0) == 8.75
-    assert line.leave(8.25, 8.3) is None  # too late: the token is lost
-    assert line.leave(8.0, 8.3) is None  # it never waited
+    line.pass_on(8.3)
+    assert line.leave(b"e", 8.25, 8.3) is None  # too late: the token is lost
+    assert line.leave(b"a", 8.5, 8.3) is None  # it is not its own
     assert line.stand(b"g", 8.3, 9.0) == 9.0
 
 
@@ -74,12 +75,15 @@ def test_leaving_the_line_lets_nobody_through_too_early(limit: int, burst: int, 
             assert at is not None
             waiting[b"%d" % number] = at
         else:
-            at = waiting.pop(list(waiting)[leaver % len(waiting)])
+            who = list(waiting)[leaver % len(waiting)]
+            at = waiting.pop(who)
             last = max(waiting, key=lambda who: waiting[who], default=None)
-            moved = line.leave(at, now)
+            moved = line.leave(who, at, now)
             assert moved == (last if last is not None and waiting[last] > at else None)
             if moved is not None:
                 waiting[moved] = at
+        line.pass_on(now)
+        assert set(line._waiting.values()) == {who for who, at in waiting.items() if at > now}
         instants = sorted([*passed, *waiting.values()])
         for first, since in enumerate(instants):
             for count, until in enumerate(instants[first:], 1):

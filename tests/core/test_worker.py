@@ -77,6 +77,8 @@ def consistent(worker: Worker) -> None:
         assert provider.in_flight <= provider.policy.in_flight_max
         assert list(provider.waiting) == [held.request.call_id for held in here if not held.has_slot and held.phase == "slot"]
         assert not provider.waiting or provider.in_flight == provider.policy.in_flight_max, "a free slot with calls waiting"
+        in_line = provider.rate._waiting if provider.rate is not None else {}
+        assert in_line == {worker._timers[held.request.call_id]: held.request.call_id for held in here if held.phase == "rate"}
     held_bytes = 0
     for call, held in worker._held.items():
         assert held.request.call_id == call

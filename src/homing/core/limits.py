@@ -70,17 +70,15 @@ class RateLine(Gcra):
 
     def stand(self, who: bytes, now: float, latest: float) -> float | None:
         """Take a token as `reserve` does. If there is none yet, `who` stands in line for it."""
-        self._forget_past(now)
         at = self.reserve(now, latest)
         if at is not None and at > now:
             self._waiting[at] = who
         return at
 
-    def leave(self, at: float, now: float) -> bytes | None:
+    def leave(self, who: bytes, at: float, now: float) -> bytes | None:
         """Give the token of instant `at` back. Returns who has that instant from now on instead of its own, if anybody."""
-        self._forget_past(now)
-        if at not in self._waiting:
-            return None  # it has come, and is lost
+        if at <= now or self._waiting.get(at) != who:
+            return None  # it has come, and is lost; or there was none
         self._arrival -= self._interval_s
         last_at, last = self._waiting.popitem()
         if last_at == at:
@@ -88,7 +86,8 @@ class RateLine(Gcra):
         self._waiting[at] = last
         return last
 
-    def _forget_past(self, now: float) -> None:
+    def pass_on(self, now: float) -> None:
+        """Those whose instant has come stand in line no more."""
         while self._waiting and (at := next(iter(self._waiting))) <= now:
             del self._waiting[at]
 

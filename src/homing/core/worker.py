@@ -204,6 +204,8 @@ class Worker:
         return self._paid(held, now)
 
     def _paid(self, held: Held, now: float) -> list[Action]:
+        if held.provider.rate is not None:
+            held.provider.rate.pass_on(now)
         if now >= held.exchange_deadline:
             return self._too_late(held, now)
         if held.provider.policy.needs_token:
@@ -346,7 +348,6 @@ class Worker:
         outcome = msgspec.structs.replace(held.joined, attempts=held.attempts)
         held.final = Final(call_id, self.life, held.claim, outcome)
         held.phase = "finished"
-        self._timers.pop(call_id, None)
         self.outcomes_held_bytes += outcome.held_bytes
         self._finished[call_id] = now + FINAL_EVERY_S
         actions = self._send(held, held.final)  # once at least, however late: the broker counts the credit until it hears
@@ -374,9 +375,6 @@ class Worker:
 
     def _let_go(self, held: Held, now: float) -> list[Action]:
         """This copy is no longer in hand, and was never begun."""
-        rate, at = held.provider.rate, self._timers.get(held.request.call_id, now)
-        if rate is not None and held.phase == "rate" and (other := rate.leave(at, now)) is not None:
-            self._timers.set(other, at)
         actions = self._free(held, now)
         self._forget(held)
         return actions
@@ -384,19 +382,22 @@ class Worker:
     def _forget(self, held: Held) -> None:
         call_id = held.request.call_id
         del self._held[call_id]
-        self._timers.pop(call_id, None)
         self._claiming.pop(call_id, None)
         if held.final is not None:
             self._finished.pop(call_id, None)
             self.outcomes_held_bytes -= held.final.outcome.held_bytes
 
     def _free(self, held: Held, now: float) -> list[Action]:
-        """Give the slot to whoever waits for it, and the breaker's leave back if it was not used."""
+        """Give slot and rate token to whoever waits for them, and the breaker's leave back if it was not used."""
+        call_id, rate = held.request.call_id, held.provider.rate
+        at = self._timers.pop(call_id, now)
+        if rate is not None and (other := rate.leave(call_id, at, now)) is not None:
+            self._timers.set(other, at)
         if held.ticket:
             held.provider.breaker.forget(now, held.ticket)
             held.ticket = 0
         if not held.has_slot:
-            held.provider.waiting.remove(held.request.call_id)
+            held.provider.waiting.remove(call_id)
             return []
         held.has_slot = False
         held.provider.in_flight -= 1
@@ -468,8 +469,7 @@ class Worker:
 
     def _share(self, broker: Peer) -> dict[str, int]:
         """This broker's part of the credit: no more comes from all of them together than the worker takes."""
-        brokers = list(self._links.peers)
-        count, place = len(brokers), brokers.index(broker)
+        count, place = len(self._links.peers), list(self._links.peers).index(broker)
         return {name: max(1, credit // count + (place < credit % count)) for name, credit in self._services.items()}
 
     def _peer_found(self, event: PeerFound, now: float) -> list[Action]:
