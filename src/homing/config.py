@@ -48,6 +48,7 @@ _NAMED: dict[str, type[msgspec.Struct]] = {
     "providers": settings.Provider,
     "methods": settings.Method,
 }
+_TABLES = {section: f"[{section}]" for section in _SINGLE} | {section: f"[{section}.NAME]" for section in _NAMED}
 _PARTS: dict[Role, tuple[str, ...]] = {
     "gateway": ("gateway", "admin", "principals"),
     "broker": ("broker", "peers"),
@@ -146,7 +147,7 @@ class _Reader:
         self.owners: dict[KeyPath, Source] = {}
         self.single: dict[str, object] = {}
         self.named: dict[str, dict[str, object]] = {section: {} for section in _NAMED}
-        self.decoder = Decoder(environ, self.origin, _homes(), self._elsewhere)
+        self.decoder = Decoder(environ, self.origin, _homes(), self._elsewhere, _TABLES)
         self.decoder.problems = dict.fromkeys(problems)
 
     def read(self, listen: str | None) -> Reading:
@@ -424,5 +425,5 @@ def _homes() -> dict[str, str]:
         kind = _NAMED.get(section, base)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             for key in fields_of(kind):
-                homes.setdefault(key, []).append(f"[{section}.NAME]" if section in _NAMED else f"[{section}]")
+                homes.setdefault(key, []).append(_TABLES[section])
     return {key: sections[0] for key, sections in homes.items() if len(sections) == 1}

@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -51,6 +52,7 @@ class Decoder:
 
     `homes` are keys that exist in one section only, and that section: for keys in the wrong place. `elsewhere` says of a path that
     another process reads what is there: a reference that leads nowhere, or a file that cannot be read, is no mistake then.
+    `tables` are those at the top of a file, and their headers.
     `mistaken` are the paths of all mistakes, a method's as if nothing stood in its provider's `defaults`.
     """
 
@@ -60,7 +62,9 @@ class Decoder:
         origin: Callable[[KeyPath], tuple[Source, KeyPath]],
         homes: Mapping[str, str],
         elsewhere: Callable[[KeyPath], bool] = lambda path: False,
+        tables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self.tables = tables
         self.elsewhere = elsewhere
         self.environ = environ
         self.origin = origin
@@ -92,7 +96,7 @@ class Decoder:
         right = True
         for key, raw in table.items():
             if key not in keys:
-                self.unknown(key, keys, path)
+                self.unknown(key, raw, keys, path)
                 continue
             value = self.value(keys[key].hint, raw, (*path, key), partial=partial)
             if isinstance(value, Absent):
@@ -269,17 +273,20 @@ class Decoder:
         message = f"include must stand before the first table; after [{show_path(path)}] it became a key of that table"
         self.report((*path, "include"), message)
 
-    def unknown(self, key: str, keys: Iterable[str], path: KeyPath) -> None:
+    def unknown(self, key: str, raw: object, keys: Iterable[str], path: KeyPath) -> None:
         """Reports a key that nobody reads."""
         if key == "include" and path:
             self.misplaced_include(path)
+        elif isinstance(raw, dict) and key in self.tables:
+            self.report((*path, key), f"this table stands by itself: write {self.tables[key]}")
         else:
             self.report((*path, key), self.unknown_key(key, keys))
 
     def unknown_key(self, key: str, keys: Iterable[str]) -> str:
         """The message about a key that is none of `keys`, with what may have been meant."""
         keys = list(keys)
-        close = difflib.get_close_matches("_".join(key.replace("-", "_").lower().split()), keys, 1)
+        spelt = "_".join(key.replace("-", "_").lower().split())
+        close = difflib.get_close_matches(spelt, keys, 1, 0.8 if key in self.homes else 0.6)
         if close:
             return f'this key is unknown; did you mean "{close[0]}"?'
         if key in self.homes:
