@@ -184,6 +184,21 @@ async def test_a_process_that_dies_with_nothing_to_do_is_replaced() -> None:
 
 
 @on_both_loops
+async def test_a_process_that_nobody_can_wait_for_is_replaced_too() -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        async with pool() as here:
+            await here.start()
+            (pid,) = here.pids
+            answered = await Asking(here, "die", b'{"how":"exit"}').answer()
+            assert (answered.outcome.reason, answered.outcome.executed) == ("internal_error", "unknown")
+            assert await Asking(here, "add", b'{"one":1,"other":2}').result() == b"3"
+            assert pid not in here.pids
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@on_both_loops
 async def test_a_module_that_is_not_there_is_told_and_not_tried_without_end() -> None:
     said: list[Any] = []
     async with pool(command=child_command("tests.roles.not_there:worker"), log=lambda *words: said.append(words)) as here:

@@ -221,10 +221,12 @@ class _Child:
         """End it at once, and whatever it has started."""
         if not self._ended:
             self.killed = True
-            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # somebody else has waited for it
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _wait(self) -> None:
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)  # its number stays its own until `_exited`
+        with contextlib.suppress(ChildProcessError):  # nobody waits where SIGCHLD is ignored; or a function did, for any process
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)  # its number stays its own until `_exited`
         self._loop.call_soon_threadsafe(self._exited)
 
     def _exited(self) -> None:
