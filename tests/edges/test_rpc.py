@@ -30,6 +30,8 @@ class Request:
     def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         self.answers.append((status, named(headers), body))
 
+    refuse = answer
+
 
 def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     names = [name.lower() for name, _ in headers]

@@ -286,6 +286,30 @@ def test_health_on_the_callers_listener(homing: Serving) -> None:
         for method in ("POST", "OPTIONS", "DELETE"):
             wrong = homing.request(method, "/readyz", b"")
             assert (wrong.status, wrong.headers["allow"], wrong.headers["homing-executed"]) == (405, "GET, HEAD", "no")
+        homing.process.front.gateway.ready = False
+        for path, status, said in (("/readyz", 503, "no"), ("/livez", 200, None)):
+            answer = homing.request("GET", path)
+            assert (answer.status, answer.headers.get("homing-executed"), answer.body) == (status, said, b"")
+
+
+def test_what_is_no_call_is_counted(homing: Serving) -> None:
+    with homing:
+        listener = homing.process.front.listener
+        for count, (method, path, fields, status) in enumerate(
+            [
+                ("POST", "/elsewhere", {}, 404),
+                ("GET", "/rpc", {}, 405),
+                ("POST", "/rpc", {"Origin": "https://evil.example"}, 403),
+                ("POST", "/rpc", {"Content-Type": "text/plain"}, 415),
+                ("POST", "/rpc", {"Expect": "more"}, 417),
+            ],
+            start=1,
+        ):
+            assert homing.request(method, path, b"", fields).status == status
+            assert listener.refused == count
+        assert homing.call("open.echo").result == {}
+        assert homing.request("OPTIONS", "/rpc").status == 204
+        assert listener.refused == count
         assert homing.request("GET", "/nothing").status == 404
         assert homing.request("GET", "/rpc").headers["allow"] == "POST, OPTIONS"
 

@@ -110,6 +110,11 @@ class Exchange:
         if not self.gone:
             self.connection.answered(self)
 
+    def refuse(self, status: int, headers: Fields, body: bytes) -> None:
+        """Answer what is no call: it counts with what the listener refuses by itself."""
+        self.connection.shared.refused += 1
+        self.answer(status, headers, body)
+
     def answer_ok(self, lines: bytes, body: bytes) -> None:
         """Answer with 200, as `answer` does; `lines` are the header fields as they are to be written, each with its CR LF."""
         if self.reply is not None:
@@ -153,7 +158,7 @@ class Shared:
         self.held_bytes = 0
         self.accepted = 0  # connections
         self.requests = 0
-        self.refused = 0  # by HTTP itself
+        self.refused = 0  # by HTTP itself, here or by whoever answers
         self.abandoned = 0  # exchanges whose caller went away
         self.resets = 0  # connections cut because nothing could be written, or for a fault of our own
 

@@ -51,6 +51,7 @@ class Request(Protocol):
     def path(self) -> str: ...
     def header(self, name: bytes) -> bytes | None: ...
     def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None: ...
+    def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None: ...
 
 
 # ---- before the body ----
@@ -111,7 +112,7 @@ def refusal(
 
 def _refuse(request: Request, fields: Fields, status: int, message: str) -> bool:
     own, body = refusal(status, message, None)
-    request.answer(status, own + fields, body)
+    request.refuse(status, own + fields, body)
     return True
 
 

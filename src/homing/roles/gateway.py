@@ -214,7 +214,7 @@ class Gateway:
         """What the head of a request asks for; None if it was reason enough to answer already."""
         if self._limits.health and exchange.path in ("/livez", "/readyz") and exchange.method in ("GET", "HEAD"):
             well = self.ready or exchange.path == "/livez"
-            exchange.answer(200 if well else 503, [], b"")
+            exchange.answer(200 if well else 503, [] if well else [(b"Homing-Executed", b"no")], b"")
             return None
         if rpc.refuse_early(exchange, self._limits.origins, health=self._limits.health):
             return None
