@@ -300,6 +300,11 @@ def test_a_method_of_a_worker_is_only_validated() -> None:
         ({"params": {"properties": {"a": {"$ref": "#/$defs/no"}}}}, "params", "/$defs/no"),
         ({"params": {"properties": {"a": {"$ref": "http://other.example/s.json"}}}}, "params", "nothing is fetched"),
         ({"params": {"properties": {"a": {"$ref": "file:///etc/hosts"}}}}, "params", "nothing is fetched"),
+        (
+            {"params": {"properties": {"a": {"$ref": "other.json"}}}},
+            "params",
+            "'other.json' is not in this schema, and nothing is fetched",
+        ),
         ({"params": {"properties": {"a": {"const": dt.date(2026, 1, 1)}}}}, "params", "has no place in JSON"),
         ({"positional": ("a", "a")}, "positional", "twice"),
         ({"positional": ("a",), "params": {"additionalProperties": False}}, "positional[0]", "has no a"),

@@ -286,7 +286,7 @@ def _why(error: jsonschema_rs.ValidationError) -> str:
 
 def _one_line(text: str) -> str:
     line = text.partition("\n")[0].partition(". Adjust configuration")[0]
-    if "Retrieval is disabled" in line:
+    if " is not present in a registry" in line:
         line = f"{line.partition(' is not present')[0]} is not in this schema, and nothing is fetched: put it under $defs"
     return line if len(line) <= 300 else f"{line[:300]}…"
 
