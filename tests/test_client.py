@@ -109,6 +109,8 @@ def test_a_number_beyond_a_float_is_not_bent(kind: str) -> None:
         ("m", None, {"timeout": 0}, ValueError),
         ("m", None, {"timeout": -1}, ValueError),
         ("m", None, {"timeout": float("inf")}, ValueError),
+        ("m", None, {"timeout": 10**400}, ValueError),
+        ("m", None, {"timeout": "5"}, TypeError),
         ("m", None, {"retries": -1}, ValueError),
     ],
 )

@@ -176,3 +176,4 @@ def test_polling_looks_once_even_if_it_is_too_late() -> None:
         assert not poll(one, select.POLLIN, time.monotonic() + 0.002)
         other.send(b"x")
         assert poll(one, select.POLLIN, 0.0)
+        assert poll(one, select.POLLIN, 1e308)  # in milliseconds that is more than a float holds

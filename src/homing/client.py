@@ -420,8 +420,14 @@ def _tls(place: Endpoint, ca: str | os.PathLike[str] | None) -> ssl.SSLContext |
 
 
 def _seconds(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is a positive number of seconds, not {value!r}")
+    try:
+        fits = math.isfinite(value) and value > 0
+    except OverflowError:  # an int that no float holds
+        fits = False
+    except TypeError:
+        raise TypeError(f"{name} is a number of seconds, not {value!r}") from None
+    if not fits:
+        raise ValueError(f"{name} is a positive number of seconds, not {repr(value)[:40]}")
     return float(value)
 
 

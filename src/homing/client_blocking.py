@@ -77,8 +77,8 @@ def poll(sock: socket.socket | int, events: int, until: float) -> bool:
     poller = select.poll()
     poller.register(sock, events)
     while True:
-        left_ms = (until - time.monotonic()) * 1000
-        if poller.poll(min(max(int(left_ms) + 1, 0), _POLL_MAX_MS) if left_ms > 0 else 0):
+        left_ms = min((until - time.monotonic()) * 1000, _POLL_MAX_MS)  # of what may be infinite by now
+        if poller.poll(int(left_ms) + 1 if left_ms > 0 else 0):
             return True
         if left_ms <= 0:
             return False
