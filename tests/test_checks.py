@@ -387,6 +387,33 @@ def test_credentials_are_not_put_into_the_framing() -> None:
     assert told(config) == [f"providers.acme.auth.name: {said}"]
 
 
+TOKEN = settings.OAuth2Auth(token_url="https://a.example", client_id="c", client_secret=Secret("s"))
+
+
+@pytest.mark.parametrize("auth", [settings.BearerAuth(token=Secret("t")), TOKEN])
+def test_what_credentials_overwrite_is_told(auth: settings.Auth) -> None:
+    acme = provider(auth=auth, headers={"authorization": "x", "A": "1"}, call_id_header="Authorization")
+    key = settings.Idempotency(header="AUTHORIZATION")
+    methods = method("acme.do", headers={"Authorization": "y"}, effect="keyed", idempotency_key=key)
+    lost = "the provider's auth writes Authorization, and this is never sent"
+    assert [line for line in told(settings.Config(providers={"acme": acme}, methods=methods)) if "auth writes" in line] == [
+        f"?providers.acme.headers.authorization: {lost}",
+        f"?providers.acme.call_id_header: {lost}",
+        f'?methods."acme.do".headers.Authorization: {lost}',
+        'methods."acme.do".idempotency_key.header: the provider\'s auth writes Authorization: it would never get the key',
+    ]
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [None, settings.QueryAuth(name="Authorization", value=Secret("v")), settings.HeaderAuth(name="X-Key", value=Secret("v"))],
+)
+def test_what_credentials_leave_alone_is_not(auth: settings.Auth | None) -> None:
+    acme = provider(auth=auth, headers={"Authorization": "x"})
+    methods = method("acme.do", effect="keyed", idempotency_key=settings.Idempotency(header="Idempotency-Key"))
+    assert not [line for line in told(settings.Config(providers={"acme": acme}, methods=methods)) if "auth writes" in line]
+
+
 def test_secrets_stay_out_of_what_is_told() -> None:
     config = settings.Config(providers={"acme": provider(auth=settings.BearerAuth(token=Secret("hunter2")))})
     assert "hunter2" not in str(told(config)) + repr(config)

@@ -12,7 +12,19 @@ from homing import curve
 from homing.core.rendering import check_header_name, header_text
 from homing.core.specs import MappingError
 from homing.forms import Address, is_local
-from homing.settings import BearerAuth, Broker, Config, DialCurve, Gateway, HeaderAuth, Method, Peer, Principal, Provider
+from homing.settings import (
+    BearerAuth,
+    Broker,
+    Config,
+    DialCurve,
+    Gateway,
+    HeaderAuth,
+    Method,
+    Peer,
+    Principal,
+    Provider,
+    QueryAuth,
+)
 from homing.sources import KeyPath, show_path
 from homing.units import format_duration, format_size
 
@@ -55,6 +67,8 @@ def check(config: Config, names: Names, report: Report) -> None:
     for name, provider in config.providers.items():
         _provider_tls(provider, ("providers", name, "tls"), report)
         _credentials(provider, ("providers", name, "auth"), report)
+        _overwritten(provider.headers, ("providers", name, "headers"), provider, report)
+        _overwritten((provider.call_id_header,), ("providers", name, "call_id_header"), provider, report)
     for name, method in config.methods.items():
         _method(method, ("methods", name), config, names, report)
     _without_heartbeat(config, names, report)
@@ -248,6 +262,21 @@ def _credentials(provider: Provider, path: KeyPath, report: Report) -> None:
         report((*path, key), error.message)
 
 
+def _auth_header(provider: Provider) -> str:
+    """The header that is written last, whatever else there is of its name; "" for none."""
+    if isinstance(provider.auth, HeaderAuth):
+        return str(provider.auth.name)
+    return "" if provider.auth is None or isinstance(provider.auth, QueryAuth) else "Authorization"
+
+
+def _overwritten(headers: Iterable[str], path: KeyPath, provider: Provider, report: Report) -> None:
+    written = _auth_header(provider)
+    for name in headers:
+        if name and name.lower() == written.lower():
+            at = (*path, name) if path[-1] == "headers" else path
+            report(at, f"the provider's auth writes {written}, and this is never sent", warning=True)
+
+
 def _certificate(cert: str, key: str, path: KeyPath, report: Report) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key or None, password=_no_passphrase)
@@ -304,6 +333,12 @@ def _method(method: Method, path: KeyPath, config: Config, names: Names, report:
         told = f"{message}, {format_duration(longest)}: asked again after that, it would do it twice"
         report((*path, "idempotency_key", "lifetime"), told, warning=True)
     provider = config.providers.get(method.provider or "")
+    if provider is not None:
+        _overwritten(method.headers, (*path, "headers"), provider, report)
+        key = method.idempotency_key
+        if key is not None and method.effect != "safe" and key.header and key.header.lower() == _auth_header(provider).lower():
+            message = f"the provider's auth writes {_auth_header(provider)}: it would never get the key"
+            report((*path, "idempotency_key", "header"), message)
     attempt = provider.timeout.attempt if provider is not None else None
     deadline = config.gateway.deadline.default if method.deadline is None else method.deadline
     if attempt is not None and deadline > attempt and path[1] not in names.doubtful:
