@@ -88,6 +88,19 @@ def test_a_result_comes_as_the_type_that_is_asked_for(kind: str) -> None:
     assert caught.body == '{"id":"ch_1", "amount":1E2}'
 
 
+def test_what_a_type_raises_does_not_hide_that_the_call_was_carried_out(kind: str) -> None:
+    class Charge(msgspec.Struct):
+        id: str
+
+        def __post_init__(self) -> None:
+            raise KeyError(self.id)
+
+    with joined(kind, each(lambda request: result(request, {"id": "ch_1"}))) as (client, _):
+        caught = client.error("acme.charge", result_type=Charge)
+    assert isinstance(caught, Executed)
+    assert isinstance(caught.__cause__, KeyError)
+
+
 def test_a_number_beyond_a_float_is_not_bent(kind: str) -> None:
     body = b'{"jsonrpc":"2.0","id":"%s","result":1e400}'
     with joined(kind, each(lambda request: response(body % request.id.encode()))) as (client, _):
@@ -112,6 +125,7 @@ def test_a_number_beyond_a_float_is_not_bent(kind: str) -> None:
         ("m", None, {"timeout": 10**400}, ValueError),
         ("m", None, {"timeout": "5"}, TypeError),
         ("m", None, {"retries": -1}, ValueError),
+        ("m", None, {"result_type": list[int] | set[int]}, TypeError),
     ],
 )
 def test_what_cannot_be_asked_is_said_before_anything_is_sent(kind: str, method, params, options, wrong) -> None:
@@ -156,6 +170,14 @@ def test_a_call_of_a_batch_has_a_method_and_params(kind: str, call) -> None:
 def test_certificates_that_are_not_there_are_named() -> None:
     with pytest.raises(FileNotFoundError, match=r"'/nowhere/ca\.pem'"):
         Client("https://127.0.0.1", ca="/nowhere/ca.pem")
+
+
+def test_the_calls_of_a_batch_may_come_from_anything_that_has_them(kind: str) -> None:
+    def answer(request):
+        return answered(*({"id": asked["id"], "result": asked["params"]} for asked in members(request)))
+
+    with joined(kind, each(answer)) as (client, _):
+        assert client.batch(("m", [number]) for number in range(3)) == [[0], [1], [2]]
 
 
 def test_what_is_known_when_a_client_is_closed_between_two_attempts_is_told(kind: str) -> None:

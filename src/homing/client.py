@@ -13,7 +13,7 @@ import random
 import secrets
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, TypeVar, get_args, overload
 
@@ -142,7 +142,8 @@ class _Caller:
             random=random.random,
         )
 
-    def _batch(self, calls: Sequence[BatchItem], timeout: float | None, retries: int | None) -> Errand:
+    def _batch(self, calls: Iterable[BatchItem], timeout: float | None, retries: int | None) -> Errand:
+        calls = list(calls)
         for call in calls:
             _look_at(call)
         return self._errand([self._question(*call) for call in calls], alone=False, timeout=timeout, retries=retries)
@@ -240,12 +241,13 @@ class Client(_Caller):
 
         Raises NotExecuted, OutcomeUnknown or Executed; ValueError or TypeError, before anything is sent, for what cannot be asked.
         """
+        decode = _decoder(result_type)
         question = self._question(method, params, idempotency_key, service, effect)
         errand = self._errand([question], alone=True, timeout=timeout, retries=retries)
-        return _result(self._run(errand)[0], result_type)
+        return _result(self._run(errand)[0], decode)
 
     def batch(
-        self, calls: Sequence[BatchItem], *, timeout: float | None = None, retries: int | None = None
+        self, calls: Iterable[BatchItem], *, timeout: float | None = None, retries: int | None = None
     ) -> list[object | CallError]:
         """Make several calls in one request; return the result or the CallError of each, in the order given.
 
@@ -269,7 +271,7 @@ class Client(_Caller):
         a wrong API key or a gateway that is draining, is raised. To brokers the client owns the call itself, and waits for its end.
         """
         question = self._question(method, params, idempotency_key, service, effect)
-        _result(self._run(self._notification(question, timeout))[0], None)
+        _result(self._run(self._notification(question, timeout))[0])
 
     def _run(self, errand: Errand) -> list[Answer]:
         wait: float | None = 0.0 if errand.answers else None
@@ -348,12 +350,13 @@ class AsyncClient(_Caller):
         result_type: type[object] | None = None,
     ) -> object:
         """Call a method and return its result, as `Client.call` does."""
+        decode = _decoder(result_type)
         question = self._question(method, params, idempotency_key, service, effect)
         errand = self._errand([question], alone=True, timeout=timeout, retries=retries)
-        return _result((await self._run(errand))[0], result_type)
+        return _result((await self._run(errand))[0], decode)
 
     async def batch(
-        self, calls: Sequence[BatchItem], *, timeout: float | None = None, retries: int | None = None
+        self, calls: Iterable[BatchItem], *, timeout: float | None = None, retries: int | None = None
     ) -> list[object | CallError]:
         """Make several calls in one request; return the result or the CallError of each, in the order given."""
         return [_result_or_error(answer) for answer in await self._run(self._batch(calls, timeout, retries))]
@@ -370,7 +373,7 @@ class AsyncClient(_Caller):
     ) -> None:
         """Have a method carried out without an answer, as `Client.notify` does."""
         question = self._question(method, params, idempotency_key, service, effect)
-        _result((await self._run(self._notification(question, timeout)))[0], None)
+        _result((await self._run(self._notification(question, timeout)))[0])
 
     async def _run(self, errand: Errand) -> list[Answer]:
         wait: float | None = 0.0 if errand.answers else None
@@ -387,20 +390,25 @@ def _look_at(call: object) -> None:
         raise TypeError(f"a call of a batch is (method, params) or (method, params, idempotency_key), not {repr(call)[:100]}")
 
 
-def _result(answer: Answer, result_type: type[object] | None) -> object:
+def _decoder(result_type: type[object] | None) -> Callable[[bytes], object]:
+    """How a result is decoded. Raises TypeError, before anything is asked, for a type that msgspec decodes nothing as."""
+    return msgspec.json.decode if result_type is None else msgspec.json.Decoder(result_type).decode
+
+
+def _result(answer: Answer, decode: Callable[[bytes], object] = msgspec.json.decode) -> object:
     if isinstance(answer, CallError):
         raise answer
     try:
-        return msgspec.json.decode(answer) if result_type is None else msgspec.json.decode(answer, type=result_type)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return decode(answer)
+    except Exception as error:  # a type may have hooks of its own, which raise what they like
         data = {"reason": "response_invalid", "executed": "yes", "retry": "unsafe", "body": answer.decode()}
-        message = f"The call was carried out, and its result cannot be decoded here: {error}"
+        message = f"The call was carried out, and its result cannot be decoded here: {str(error) or type(error).__name__}"
         raise Executed(ROWS["response_invalid"].code, message, data) from error
 
 
 def _result_or_error(answer: Answer) -> object | CallError:
     try:
-        return _result(answer, None)
+        return _result(answer)
     except CallError as error:
         return error
 
