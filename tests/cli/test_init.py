@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["init", str(tmp_path / "file" / "below")])
     assert result.exit_code == 2
     assert "cannot be written" in result.stderr
+
+
+def test_programs_get_json(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["init", str(tmp_path), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"path": str(tmp_path / "homing.toml")})

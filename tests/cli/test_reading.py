@@ -1,7 +1,13 @@
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from homing.cli import main
 from homing.cli.reading import read_or_exit, styled
 from homing.config import Problem
 
@@ -34,3 +40,19 @@ def test_colours_change_no_word(warning: bool) -> None:
     problem = Problem("homing.toml", "gateway.listen", "found 5", warning)
     assert click.unstyle(styled(problem)) == str(problem)
     assert styled(problem) != str(problem)
+
+
+@pytest.mark.parametrize("arguments", [["check", "--config"], ["init"], ["keys", "curve", "w", "--out"]])
+def test_a_path_that_is_no_utf_8_is_escaped_in_json(tmp_path: Path, arguments: list[str]) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(path).mkdir()
+    result = CliRunner().invoke(main, [*arguments, path, "--json"])
+    told = json.loads(result.stdout)
+    assert path in (told.get("config"), told.get("path"), str(Path(told.get("path", "")).parent))
+
+
+def test_json_is_utf_8_whatever_the_terminal_speaks() -> None:
+    program = "from homing.cli.reading import print_json; print_json({'a': 'é€😀'})"
+    environ = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, env=environ)
+    assert json.loads(told.stdout) == {"a": "é€😀"}

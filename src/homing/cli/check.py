@@ -1,10 +1,9 @@
 """`homing check`: every mistake in the configuration in one run, and what is legal but unwise."""
 
 import click
-import msgspec
 
 from homing import config
-from homing.cli.reading import EXIT_CONFIGURATION, config_option, json_option, print_problems
+from homing.cli.reading import EXIT_CONFIGURATION, config_option, json_option, print_json, print_problems
 from homing.config import Reading
 
 
@@ -24,7 +23,7 @@ def command(config_path: str, as_json: bool) -> None:
     reading = config.read(config_path)
     if as_json:
         found = {"config": config_path, "ok": reading.config is not None, "problems": reading.problems}
-        click.echo(msgspec.json.format(msgspec.json.encode(found)))
+        print_json(found)
     else:
         print_problems(reading.problems)
         click.echo(_summary(reading, config_path))

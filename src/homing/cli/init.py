@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from homing.cli.reading import EXIT_CONFIGURATION
+from homing.cli.reading import EXIT_CONFIGURATION, json_option, print_json
 from homing.config import CONFIG_NAME
 
 STARTER = """\
@@ -64,7 +64,8 @@ and from another terminal:
     "init", short_help="Write a homing.toml to start from.", epilog="Example: homing init gateway && cd gateway && homing check"
 )
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
-def command(folder: Path) -> None:
+@json_option
+def command(folder: Path, as_json: bool) -> None:
     """Write a homing.toml to start from into DIR (here, when left out). An existing one is left alone."""
     path = folder / CONFIG_NAME
     try:
@@ -77,5 +78,8 @@ def command(folder: Path) -> None:
     except OSError as error:
         click.echo(f"{path} cannot be written: {error.strerror}", err=True)
         raise SystemExit(EXIT_CONFIGURATION) from None
+    if as_json:
+        print_json({"path": str(path)})
+        return
     click.echo(f"wrote {path}")
     click.echo(NEXT_STEPS.format(change="" if folder == Path() else f"cd {shlex.quote(str(folder))}\n  "))

@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 
 import click
-import msgspec
 
-from homing.cli.reading import EXIT_CONFIGURATION, json_option
+from homing.cli.reading import EXIT_CONFIGURATION, json_option, print_json
 from homing.edges.auth import new_key
 from homing.forms import NAME
 from homing.sources import show_path
@@ -34,7 +33,7 @@ def new(name: str, as_json: bool) -> None:
     _check_name(name, "a principal")
     key, digest = new_key()
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode({"name": name, "key": key, "hash": digest})))
+        print_json({"name": name, "key": key, "hash": digest})
         return
     click.echo(f"[{show_path(('principals', name))}]")
     click.echo(f'api_key_hash = "{digest}"')
@@ -76,7 +75,7 @@ def curve(name: str, out: Path, as_json: bool) -> None:
         click.echo(f"{path} cannot be written: {(error.strerror or str(error)).lower()}", err=True)
         raise SystemExit(EXIT_CONFIGURATION) from None
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode({"name": name, "public_key": public, "path": str(path)})))
+        print_json({"name": name, "public_key": public, "path": str(path)})
         return
     click.echo(f"[{show_path(('peers', name))}]")
     click.echo(f'public_key = "{public}"')

@@ -1,10 +1,8 @@
 """`homing methods`: what callers can call."""
 
-import json
-
 import click
 
-from homing.cli.reading import config_option, json_option, read_or_exit
+from homing.cli.reading import config_option, json_option, print_json, read_or_exit
 from homing.references import MASK, Referred
 from homing.units import format_duration
 
@@ -41,7 +39,7 @@ def command(
             }
         )
     if as_json:
-        click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        print_json(listed)
     elif not listed:
         click.echo(f"{config_path} has no methods yet", err=True)
     else:

@@ -1,7 +1,6 @@
 """`homing methods --broker URL`: the methods that workers brought along, as the gateways of that broker know them."""
 
 import asyncio
-import json
 import time
 
 import click
@@ -9,6 +8,7 @@ import msgspec
 
 from homing.cli.call import in_options
 from homing.cli.methods import print_table
+from homing.cli.reading import print_json
 from homing.client_zmq import Brokers, brokers
 from homing.core.messages import MethodOffer
 
@@ -30,7 +30,7 @@ def list_offered(url: str, curve: str | None, broker_key: str | None, *, insecur
         raise SystemExit(EXIT_FAILED)
     listed = [_shown(offer) for offer in sorted(offers, key=lambda offer: offer.name)]
     if as_json:
-        click.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        print_json(listed)
     elif not listed:
         click.echo(f"the workers at {there} offer no methods of their own", err=True)
     else:

@@ -1,10 +1,12 @@
 """What all commands share that read a configuration: `--config`, `--json`, and how problems are printed."""
 
+import json
 import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import click
+import msgspec
 
 from homing import config
 from homing.config import Config, Problem, Reading, Role
@@ -31,6 +33,15 @@ def config_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """Adds `--json`; the command gets `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def print_json(value: object) -> None:
+    """JSON for programs, in UTF-8 whatever the terminal speaks. A path may hold what is no UTF-8: that is escaped."""
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value))
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), indent=2).encode()
+    click.echo(text)
 
 
 def read_or_exit(path: str, *, listen: str | None = None, role: Role | None = None) -> tuple[Config, Reading]:
