@@ -1,5 +1,7 @@
 """The machines with one rule broken each, to see that the checks can fail."""
 
+from typing import Any
+
 import msgspec
 
 from homing.core.broker import Broker, BrokerLimits
@@ -9,7 +11,8 @@ from homing.core.links import UNLIMITED
 from homing.core.losses import Losses
 from homing.core.machine import Action, Finished, Peer, Send, Settle, Start, Tick
 from homing.core.messages import Claim, Deny, Final, Grant, Lost, Message, Ready, Reject, Release, Request, Settled, Workers
-from homing.core.queues import Offering
+from homing.core.queues import Copy, Offering
+from homing.core.roster import Roster
 from homing.core.worker import Worker
 from homing.errors import Outcome
 
@@ -157,8 +160,21 @@ class BelievesWhoeverSpeaks(Broker):
         return life in self._workers
 
 
+class _Trusting(Roster):
+    """Whoever has taken the place of a gateway may know of its calls."""
+
+    __slots__ = ()
+
+    def owns(self, call_id: bytes, copy: Copy | None) -> bool:
+        return True
+
+
 class ObeysAnybody(Broker):
     """Who grants a call need not be its gateway."""
+
+    def __init__(self, *arguments: Any, **fields: Any) -> None:
+        super().__init__(*arguments, **fields)
+        self._roster = _Trusting(fields.get("permits"))
 
     def _answered(self, peer: Peer, answer: Grant | Deny, now: float) -> list[Action]:
         worker = self._workers.get(answer.life)

@@ -26,8 +26,9 @@ from homing.core.machine import (
     Stop,
     Tick,
 )
-from homing.core.messages import LIFE_BYTES, MethodOffer
+from homing.core.messages import GATEWAY_BYTES, LIFE_BYTES, MethodOffer
 from homing.core.permits import NOTHING
+from homing.core.roster import gateway_life
 from homing.core.worker import Worker
 from homing.sim.callers import Callers
 from homing.sim.faults import CUT_S, NOTICED_S, Faults
@@ -244,6 +245,8 @@ class World:
     def _start(self, role: Role, seat: int, *, told: bool = True) -> None:
         plan, random = self.plan, self.timeline.random
         life = random.randbytes(LIFE_BYTES)
+        if role == "gateway":
+            life = gateway_life(life[GATEWAY_BYTES:])
         self._processes_made += 1
         index = self._processes_made
         lasting = role == "broker" or plan.engine == "memory"
