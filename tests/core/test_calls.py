@@ -94,6 +94,32 @@ def test_a_call_submitted_before_any_broker_is_there_waits_for_one() -> None:
     play.at(4.0).hears(PeerFound(BROKER)).says(Send(BROKER, Hello(GATEWAY)), Send(BROKER, request(A, remaining_ms=6000)))
 
 
+def test_a_broker_without_a_worker_says_nothing_of_the_others() -> None:
+    """A worker may reach one of them only."""
+    play = gateway(brokers=(BROKER, BACKUP))
+    play.hears(submitted(A)).says(Send(BROKER, request(A)))
+    play.at(5.0).gets(BROKER, Reject(A, "refused", "no_worker")).says(Send(BACKUP, request(A, remaining_ms=5000)))
+    play.gets(BROKER, Reject(A, "refused", "no_worker")).says_nothing()
+    play.gets(BACKUP, Claim(A, ONE, 1), Final(A, ONE, 1, OK)).says_among_others(settles(A, reason="ok"))
+
+
+def test_where_no_broker_has_a_worker_the_last_one_says_so() -> None:
+    play = gateway(brokers=(BROKER, BACKUP))
+    play.hears(submitted(A)).says(Send(BROKER, request(A)))
+    play.gets(BROKER, Reject(A, "refused", "no_worker")).says(Send(BACKUP, request(A)))
+    play.gets(BACKUP, Reject(A, "refused", "no_worker", retry_after_ms=5000)).says(
+        settles(A, reason="no_worker", executed="no", retry="safe", retry_after_ms=5000)
+    )
+
+
+def test_where_the_other_broker_is_lost_the_first_is_asked_once_more() -> None:
+    play = gateway(brokers=(BROKER, BACKUP))
+    play.hears(submitted(A)).says(Send(BROKER, request(A)))
+    play.gets(BROKER, Reject(A, "refused", "no_worker")).says(Send(BACKUP, request(A)))
+    play.hears(PeerLost(BACKUP)).says(Send(BROKER, request(A)))
+    play.gets(BROKER, Reject(A, "refused", "no_worker")).says(settles(A, reason="no_worker"))
+
+
 def test_a_call_goes_to_the_broker_with_the_fewest_outstanding() -> None:
     play = gateway(brokers=(BROKER, BACKUP))
     play.hears(submitted(A)).says(Send(BROKER, request(A)))

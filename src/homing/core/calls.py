@@ -76,6 +76,7 @@ class _Call(msgspec.Struct, gc=False):
     endings: dict[ClaimId, _Ending] | None = None
     abandoned: bool = False
     lost: bool = False  # a broker has lost the holder, and another one still reaches it
+    without: tuple[Peer, ...] = ()  # brokers that have no worker for it
 
     def joined(self, latest: Outcome | None = None) -> Outcome:
         """The endings and the latest outcome, said together. One of them there must be."""
@@ -192,6 +193,8 @@ class Calls:
         if remaining_ms / 1000 <= margin_s(remaining_ms / 1000):
             return []
         asked, brokers = call.asked, self._brokers
+        if call.without:
+            brokers = {peer: given for peer, given in brokers.items() if peer not in call.without} or brokers
         if len(asked.body) > self._frame_bytes_max:
             brokers = {peer: given for peer, given in brokers.items() if self._links.reads(peer) >= len(asked.body)}
             if not brokers:
@@ -296,6 +299,10 @@ class Calls:
         call = self._calls.get(reject.call_id)
         if call is None or call.holder is not None or call.broker != peer or reject.kind != "refused":
             return []
+        if reject.reason == "no_worker":
+            call.without += (peer,)
+            if not self._brokers.keys() <= set(call.without):
+                return self._resubmit(call, now)  # there may be one at another
         said = failure(
             reject.reason,
             reject.message,
