@@ -104,6 +104,7 @@ def test_a_value_of_the_form_is_read(form: Form, raw: object, value: object, tmp
         (forms.PATTERN, "*.charge", "only stand at the end"),
         (forms.ORIGIN, "https://app.example/", 'leave the last slash out: "https://app.example"'),
         (forms.ORIGIN, "https://app.example:443", 'browsers leave the default port out: "https://app.example"'),
+        (forms.ORIGIN, "https://*.example", "a * stands for nothing here"),
         (forms.ORIGIN, "http://[::1]:80", 'browsers leave the default port out: "http://[::1]"'),
         (forms.ORIGIN, "https://app.example/page", "scheme, host and port only"),
         (forms.ORIGIN, "app.example", "neither http:// nor https://"),

@@ -238,6 +238,8 @@ def _origin(raw: object, folder: Path) -> str:
         raise ValueError(f'leave the last slash out: "{text[:-1]}"')
     if url.path or url.query or url.fragment or "@" in url.netloc:
         raise ValueError("an origin is scheme, host and port only")
+    if "*" in url.netloc:
+        raise ValueError("a * stands for nothing here: list each origin")
     if url.port == {"http": 80, "https": 443}[url.scheme]:
         raise ValueError(f'browsers leave the default port out: "{url.scheme}://{url.netloc.rpartition(":")[0]}"')
     return text.lower()
