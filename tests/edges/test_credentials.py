@@ -237,6 +237,22 @@ async def test_it_is_renewed_while_the_old_one_still_serves() -> None:
 
 
 @on_both_loops
+async def test_it_is_not_fetched_on_a_connection_that_may_be_dying() -> None:
+    async def script(visit: Visit) -> None:
+        await visit.request()
+        visit.send(granted(f"t{visit.number}"))
+        await visit.request()  # and closes: its patience ended while this was on its way
+
+    async with ScriptedProvider(script) as there, fetching(there.port) as credentials:
+        assert await prepared(credentials) is None
+        (resting,) = credentials._provider._resting
+        resting.rest_since -= 1.0
+        assert credentials.refused(credentials.apply(CHARGE))
+        assert await prepared(credentials) is None
+        assert token_of(credentials) == "Bearer t1"
+
+
+@on_both_loops
 async def test_a_renewal_that_fails_does_no_harm_until_the_end() -> None:
     async def test(endpoint: Endpoint, credentials: ClientCredentials) -> None:
         await prepared(credentials)

@@ -202,7 +202,7 @@ class ClientCredentials(Credentials):
         if self._fetch is not None:
             return
         self._fetch_began = now
-        self._fetch = self._provider.exchange(self._request, now + self._fetch_timeout_s, False, self._fetched)
+        self._fetch = self._provider.exchange(self._request, now + self._fetch_timeout_s, True, self._fetched)
 
     def _fetched(self, result: ExchangeResult) -> None:
         self._fetch = None
