@@ -3,14 +3,17 @@
 import gzip
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from homing.core.exchange import ExchangeResult, HttpRequest
 from homing.core.machine import Event, Finished, Start
 from homing.core.methods import Method
 from homing.edges.auth import new_key
+from homing.edges.provider import Provider, Running
 from homing.errors import Effect, Outcome
 from tests.serving import Answer, Asked, Serving
 
@@ -92,6 +95,25 @@ def test_whatever_breaks_the_call_is_answered(
         assert (reply.data["reason"], reply.data["executed"]) == ("internal_error", executed)
         assert homing.process.worker.in_flight("acme") == 0
         assert homing.call("acme.once", {}).result == 1
+
+
+def test_what_is_asked_once_goes_out_on_a_connection_as_good_as_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so does a lookup, whatever the effect: it is made once, mostly when a connection has just died."""
+    asked: list[tuple[str, bool]] = []
+    exchange = Provider.exchange
+
+    def watched(
+        self: Provider, request: HttpRequest, deadline: float, fresh: bool, done: Callable[[ExchangeResult], None]
+    ) -> Running:
+        asked.append((request.target, fresh))
+        return exchange(self, request, deadline, fresh, done)
+
+    monkeypatch.setattr(Provider, "exchange", watched)
+    text = HOUSE.replace('request = "POST /safe"', 'request = "POST /safe"\nlookup = { request = "GET /lookup" }')
+    with Serving(text, tmp_path, lambda request: Answer(drop=request.path == "/safe", body=1)) as homing:
+        assert homing.call("acme.safe", {}).result == 1
+        assert homing.call("acme.once", {}).result == 1
+    assert asked == [("/safe", False), ("/safe", False), ("/lookup", True), ("/once", True)]
 
 
 def test_both_ids_cross_over(tmp_path: Path) -> None:

@@ -136,7 +136,8 @@ class _Asking:
                 request = self._render(start)
             if remote.credentials is not None:
                 request = self._request = remote.credentials.apply(request)
-            self._running = remote.edge.exchange(request, start.deadline, start.effect == "once" and not start.lookup, self.done)
+            # A lookup might be repeated, but is not: it gets no connection either that may be dying.
+            self._running = remote.edge.exchange(request, start.deadline, start.effect == "once" or start.lookup, self.done)
         except MappingError as error:
             errors = (ParamError(error.path, error.message),)
             self._later(failure("invalid_params", error.message, errors=errors, again=False))
