@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -213,7 +213,7 @@ class Either:
     def call(self, method: Any, params: object = None, **options: object) -> Any:
         return self._run(self.client.call(method, params, **options))
 
-    def batch(self, calls: Sequence[BatchItem], **options: object) -> list[Any]:
+    def batch(self, calls: Iterable[BatchItem], **options: object) -> list[Any]:
         return self._run(self.client.batch(calls, **options))
 
     def notify(self, method: str, params: object = None, **options: object) -> None:

@@ -81,9 +81,19 @@ def test_an_answer_that_cannot_be_told_is_told_as_such() -> None:
     untold = Answered(Outcome(reason="application", executed="no", code=10**30))
     with pytest.raises(OverflowError):
         frame(untold)
-    told = msgspec.msgpack.decode(_frame_of("m", untold)[LENGTH_BYTES:], type=Answered)
+    told = msgspec.msgpack.decode(_frame_of(Asked(call(), b""), untold)[LENGTH_BYTES:], type=Answered)
     assert (told.outcome.reason, told.outcome.executed) == ("internal_error", "unknown")
     assert "OverflowError" in told.fault
+
+
+def test_an_answer_that_nobody_could_carry_on_stays_where_it_is() -> None:
+    with child() as there:
+        there.receive(Begun)
+        there.channel.sendall(frame(Asked(call("offered.large"), b'{"count":1022}', outcome_bytes_max=1024)))
+        assert there.receive(Answered).outcome.reason == "ok"
+        there.channel.sendall(frame(Asked(call("offered.large"), b'{"count":1023}', outcome_bytes_max=1024)))
+        outcome = there.receive(Answered).outcome
+        assert (outcome.reason, outcome.executed, outcome.result) == ("response_too_large", "yes", b"")
 
 
 @pytest.mark.parametrize("how", ["exit", "raise", "return"])

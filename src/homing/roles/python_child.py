@@ -17,6 +17,8 @@ from typing import Final
 import msgspec
 
 from homing.calling import CurrentCall, enter_call
+from homing.core.holding import frame_bytes, too_large
+from homing.core.links import FRAME_BYTES_MAX
 from homing.functions import Function
 from homing.roles.python_answers import Answered, flush, free_forks, leave_if_forked, raised, returned, unheeded
 from homing.roles.python_log import log_in_child, print_lines
@@ -34,10 +36,11 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A call for the child. `params` is the JSON text of an object."""
+    """A call for the child. `params` is the JSON text of an object. An outcome above `outcome_bytes_max` nobody could carry on."""
 
     call: CurrentCall
     params: bytes
+    outcome_bytes_max: int = FRAME_BYTES_MAX
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -87,15 +90,18 @@ def serve(channel: socket.socket, load: Callable[[], Mapping[str, Function]], pa
             asked = _read_asked(body)
             answered = answer(functions[asked.call.method], asked)
             flush()  # what was printed belongs to this call, and a child may be killed before the next
-            channel.sendall(_frame_of(asked.call.method, answered))
+            channel.sendall(_frame_of(asked, answered))
 
 
-def _frame_of(method: str, answered: Answered) -> bytes:
-    """The answer, or that it cannot be told: more than 4 GiB, say, are no reason to end this process."""
+def _frame_of(asked: Asked, answered: Answered) -> bytes:
+    """The answer; or that it is too large, for a worker that took in a gigabyte would lose all its calls; or that it cannot be told."""
+    bytes_max = asked.outcome_bytes_max
     try:
+        if frame_bytes(answered.outcome) > bytes_max:
+            answered = Answered(too_large(answered.outcome, bytes_max), answered.fault)
         return frame(answered)
     except Exception as error:
-        return frame(raised(method, error))
+        return frame(raised(asked.call.method, error))
 
 
 def _heed_only(parent: int) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from homing.calling import CurrentCall, enter_call
 from homing.core import jsonrpc
+from homing.core.links import FRAME_BYTES_MAX
 from homing.core.machine import Action, Event, Finished, Start, Stop
 from homing.core.methods import Method, invalid_params
 from homing.errors import Outcome, failure
@@ -42,7 +43,9 @@ class Hands:
         *,
         loop: asyncio.AbstractEventLoop,
         log: Log,
+        outcome_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
+        self.outcome_bytes_max = outcome_bytes_max
         self.functions = functions
         self.methods = methods
         self.pool = pool
@@ -115,7 +118,7 @@ class _Calling:
             self._task = hands.loop.create_task(self._await(function, text), name=function.name, context=context)
         else:
             assert hands.pool is not None, "there is one where there is a def"
-            self._errand = Errand(Asked(call, text), self._finish)
+            self._errand = Errand(Asked(call, text, hands.outcome_bytes_max), self._finish)
             hands.pool.run(self._errand)
 
     async def _await(self, function: Function, params: bytes) -> None:

@@ -168,7 +168,7 @@ class PythonPart:
         if size:
             names = frozenset(name for name, each in functions.items() if not each.is_async)
             self.pool = Pool(offering.command, size, methods=names, loop=loop, log=self._say)
-        self.hands = Hands(functions, methods_of(functions), self.pool, loop=loop, log=log)
+        self.hands = Hands(functions, methods_of(functions), self.pool, loop=loop, log=log, outcome_bytes_max=frame_bytes_max)
         metrics.gauge("homing_outcomes_held_bytes", "Bytes of outcomes held until seen.", lambda: self.worker.outcomes_held_bytes)
         metrics.gauge("homing_functions_running", "Functions of a Python worker under way, by method.", self._running)
 
