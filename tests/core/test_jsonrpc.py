@@ -694,3 +694,21 @@ def test_params_and_wishes_of_whom_nobody_lets_in_are_not_read(rest: str) -> Non
 def test_what_is_no_request_is_none_either_where_only_the_envelope_is_read(text: str) -> None:
     for body in (text.encode(), b"[" + text.encode() + b"]"):
         assert jsonrpc.parse(body, batch_length_max=2, envelopes_only=True) == jsonrpc.parse(body, batch_length_max=2)
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uD800x", "\\udbffabcdefg"])
+def test_one_half_of_a_pair_is_told_for_what_it_is(half: str) -> None:
+    body = with_params('["' + half + '"]')
+    answered, reason, message = refused(body)
+    assert (answered, reason) == (b"null", "parse_error")
+    assert (
+        message
+        == f"The body is not JSON: {half[:6]} is one half of a surrogate pair, without the other (byte {body.index(half)})."
+    )
+
+
+@pytest.mark.parametrize("text", ['["\\\\ud83d"', '["\\ud83d\\ude00', '["\\ud83d\\ude00",]', '["\\\\ud83d",]'])
+def test_a_pair_or_what_only_looks_like_a_half_is_not_blamed(text: str) -> None:
+    _, reason, message = refused('{"jsonrpc":"2.0","method":"m","id":1,"params":' + text)
+    assert reason == "parse_error"
+    assert "pair" not in message

@@ -104,6 +104,8 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
 _BOUNDED_MAX: Final = 4096  # items up to which a reader that stops is worth making: of 100,000 it takes seconds
 _ENVELOPE_LENGTH: Final = len(b'{"jsonrpc":"2.0","method":"","params":,"id":}')
 _ID_STARTS: Final = b'"-0123456789n'  # string, number, null
+_half_pair = re.compile(rb"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u)")
+_ends_early = re.compile("truncated|unexpected end of hex escape")  # what a half pair is told as
 _seconds = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _bare_key = re.compile(r"[!#-+\--~](?:[ !#-+\--~]*[!#-+\--~])?")  # printable ASCII without quote and comma
 _quoted_key = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')  # sf-string, RFC 8941 section 3.3.3
@@ -200,6 +202,9 @@ def _depth(body: bytes) -> int:
 def _not_json(body: bytes, error: Exception) -> str:
     if body.startswith(b"\xef\xbb\xbf"):
         return "the body begins with a byte order mark, which JSON must not have (RFC 8259 section 8.1)"
+    half = _half_pair.search(body)
+    if half is not None and _ends_early.search(str(error)):
+        error = ValueError(f"{half[0].decode()} is one half of a surrogate pair, without the other (byte {half.start()})")
     return f"the body is not JSON: {error}" if body else "the body is empty"
 
 
