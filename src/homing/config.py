@@ -165,9 +165,7 @@ class _Reader:
             methods=self._entries("methods", forms.METHOD_NAME, settings.Method),
         )
         wrong = [problem.path for problem in self.decoder.problems if not problem.warning]
-        doubtful = [
-            name for name in config.methods if any(path.startswith(show_path(("methods", name, ""))[:-2]) for path in wrong)
-        ]
+        doubtful = [str(path[1]) for path in self.decoder.mistaken if path[0] == "methods" and len(path) > 1]
         names = checks.Names(
             frozenset(self.named["providers"]),
             frozenset(self.named["methods"]),
@@ -325,28 +323,34 @@ class _Reader:
         folder = str(self.sources[0].path.parent.absolute())
         if folder not in sys.path:  # at the end: a codec beside the file is found, and shadows nothing
             sys.path.append(folder)
-        mistaken = frozenset(self.decoder.mistaken)
+        mistaken: dict[KeyPath, list[KeyPath]] = {}
+        for path in self.decoder.mistaken:
+            mistaken.setdefault(path[:2], []).append(path)
         for name, provider in config.providers.items():
             for problem in core_methods.check_provider(settings.provider_spec(name, provider)):
                 self._report_compiled(problem, ("providers", name), mistaken)
         for name, method in config.methods.items():
-            if ("methods", name, "provider") in mistaken and method.provider is None:
+            wrong = {path[2] for path in mistaken.get(("methods", name), ()) if len(path) > 2}
+            around = ("providers", method.provider or "", "headers")
+            doubtful = not wrong.isdisjoint(_SENDING) or any(path[:3] == around for path in mistaken.get(around[:2], ()))
+            if "provider" in wrong and method.provider is None:
                 method = msgspec.structs.replace(method, provider="")  # some provider, and nobody knows which
-            made, problems = compile_method(name, method, config.providers, doubtful=_is_doubtful(name, method, mistaken))
+            made, problems = compile_method(name, method, config.providers, doubtful=doubtful)
             for problem in problems:
                 self._report_compiled(problem, ("methods", name), mistaken)
             if made is not None:
                 compiled[name] = made
         return compiled
 
-    def _report_compiled(self, problem: specs.Problem, near: KeyPath, mistaken: frozenset[KeyPath]) -> None:
+    def _report_compiled(self, problem: specs.Problem, near: KeyPath, mistaken: Mapping[KeyPath, list[KeyPath]]) -> None:
         """Reports what compiling found, but for what only echoes a mistake at the same place."""
         try:
             path = parse_path(problem.path)
         except ValueError:
             path = near
         below = path != near  # a mistake in one key of a method has nothing to do with what is said of it as a whole
-        if not any(path[: len(wrong)] == wrong or (below and wrong[: len(path)] == path) for wrong in mistaken):
+        beside = mistaken.get(path[:2], ())
+        if not any(path[: len(wrong)] == wrong or (below and wrong[: len(path)] == path) for wrong in beside):
             self.decoder.report(path, problem.message, warning=problem.warning)
 
 
@@ -359,23 +363,14 @@ def compile_method(
     return core_methods.compile_method(settings.method_spec(name, method), provider, doubtful=doubtful)
 
 
-def _is_doubtful(name: str, method: settings.Method, mistaken: frozenset[KeyPath]) -> bool:
-    """Whether of what a method sends something stands in for a mistake."""
-    sent: set[KeyPath] = {("methods", name, key) for key in _SENDING}
-    sent.add(("providers", method.provider or "", "headers"))
-    return any(path[:3] in sent for path in mistaken)
-
-
 def _without_echoes(problems: Iterable[Problem]) -> list[Problem]:
     """All but the warnings that only echo a mistake: a schema that is wrong is not missing, nor a lookup if it is unclear what for."""
-    mistakes = [problem for problem in problems if not problem.warning]
+    mistakes = {(problem.file, problem.path) for problem in problems if not problem.warning}
+    around = {(file, path[:end]) for file, path in mistakes for end, character in enumerate(path) if character in ".["}
 
     def echoes(warning: Problem) -> bool:
-        at = (warning.path, re.sub(r"\.lookup$", ".effect", warning.path))
-        below = (f"{warning.path}.", f"{warning.path}[")
-        return any(
-            mistake.file == warning.file and (mistake.path in at or mistake.path.startswith(below)) for mistake in mistakes
-        )
+        at = (warning.file, warning.path)
+        return at in mistakes or at in around or (warning.file, re.sub(r"\.lookup$", ".effect", warning.path)) in mistakes
 
     return [problem for problem in problems if not problem.warning or not echoes(problem)]
 
