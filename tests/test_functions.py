@@ -303,6 +303,19 @@ def test_what_is_async_is_told_from_what_is_not() -> None:
     assert function(functools.partial(Callables().bound)).arguments(b'{"x": 1}') == {"x": 1}
 
 
+def test_a_partial_has_the_types_and_the_summary_of_its_function() -> None:
+    def build(year: int, form: str = "pdf") -> None:
+        """Build it."""
+
+    made = function(functools.partial(functools.partial(build), form="csv"))
+    assert made.summary == "Build it."
+    assert made.schema["properties"] == {"year": {"type": "integer"}, "form": {"type": "string", "default": "csv"}}
+
+
+def test_a_timeout_that_is_next_to_nothing_is_not_none() -> None:
+    assert [function(coroutine, timeout_s=seconds).offer.timeout_ms for seconds in (None, 1e-9, 0.05)] == [0, 1, 50]
+
+
 # refused
 
 
@@ -348,7 +361,9 @@ def test_what_cannot_be_a_method_is_refused_by_name(call: Callable[..., object],
     ("options", "words"),
     [
         ({"effect": "twice"}, 'effect is \'twice\', expected "once", "keyed" or "safe"'),
+        ({"effect": ["once"]}, "effect is ['once'], expected"),
         ({"timeout_s": 0}, "timeout is 0, expected seconds"),
+        ({"timeout_s": 2147484}, "at most 2147483"),
         ({"timeout_s": float("inf")}, "timeout is inf"),
         ({"timeout_s": "60s"}, "timeout is '60s'"),
         ({"timeout_s": True}, "timeout is True"),

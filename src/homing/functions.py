@@ -9,6 +9,7 @@ do. A param without an annotation may be any JSON.
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 import re
@@ -86,14 +87,14 @@ class Function:
         self.name = f"{service}.{_name_of(call) if name is None else name}"
         self.effect: Effect = effect
         self.timeout_s = timeout_s
-        self.summary = (inspect.getdoc(call) or "").partition("\n")[0].strip()
+        self.summary = (inspect.getdoc(_behind_partial(call)) or "").partition("\n")[0].strip()
         self.is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
         if not re.fullmatch(r"[^\s*][^*\n]{0,199}(?<!\s)", self.name) or self.name.startswith("rpc."):
             raise ValueError(f"{self.name!r} is no name for a method: 1 to 200 characters without * and not beginning with rpc.")
-        if effect not in RETRY_BY_EFFECT:
+        if effect not in tuple(RETRY_BY_EFFECT):
             raise ValueError(f'{self.name}: effect is {effect!r}, expected "once", "keyed" or "safe"')
         if timeout_s is not None and not (_is_number(timeout_s) and 0 < timeout_s <= TIMEOUT_MAX_S):
-            raise ValueError(f"{self.name}: timeout is {timeout_s!r}, expected seconds, such as 60")
+            raise ValueError(f"{self.name}: timeout is {timeout_s!r}, expected seconds, such as 60, at most {int(TIMEOUT_MAX_S)}")
         if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
             raise TypeError(f"{self.name} yields; a call has one answer, which is returned")
         self._parameters: dict[str, _Parameter] = {}
@@ -108,7 +109,7 @@ class Function:
             name=self.name,
             service=self.service,
             effect=self.effect,
-            timeout_ms=round(self.timeout_s * 1000) if self.timeout_s else 0,
+            timeout_ms=max(1, round(self.timeout_s * 1000)) if self.timeout_s else 0,
             summary=self.summary,
             params=msgspec.json.encode(self.schema),
             positional=self.positional,
@@ -203,7 +204,7 @@ class Function:
 
     def _hints(self) -> dict[str, object]:
         """The annotations, those that are written as text too."""
-        call = self.call
+        call = _behind_partial(self.call)
         source = call if inspect.isroutine(call) or inspect.isclass(call) else getattr(call, "__call__", call)  # noqa: B004
         written = getattr(source, "__annotations__", {})
         if "return" in written and not inspect.isclass(source):  # nobody asks what it returns, and its name may come later
@@ -225,6 +226,13 @@ def result_text(result: object) -> bytes:
         raise ValueError("the result holds a number that JSON does not have: NaN or Infinity")
     check_json(text, RESULT_DEPTH_MAX)  # a msgspec.Raw goes in as it is, whatever it is
     return text
+
+
+def _behind_partial(call: Callable[..., object]) -> Callable[..., object]:
+    """The function whose documentation and annotations a `functools.partial` has not."""
+    while isinstance(call, functools.partial):
+        call = call.func
+    return call
 
 
 def _name_of(call: Callable[..., object]) -> str:
