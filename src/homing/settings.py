@@ -303,7 +303,7 @@ class Idempotency(_Section, frozen=True):
 class Lookup(_Section, frozen=True):
     """The request that asks the provider whether a call happened, after an `unknown`.
 
-    One with neither `call.key` nor `call.id` in it asks by params alone. If one of those is absent it is not made, for it could find
+    One with neither `call.key` nor `call.id` in it asks by params alone. If none of those is there it is not made, for it could find
     what another call did.
     """
 

@@ -129,30 +129,33 @@ def test_a_lookups_answer_is_judged_by_its_providers_rows_and_not_by_the_methods
 
 
 @pytest.mark.parametrize(
-    ("fields", "lacks"),
+    "fields",
     [
-        ({"request": "GET /c", "query": {"limit": 1, "reference": "=params.reference"}}, "query reference"),
-        ({"request": "GET /c{?account,reference}"}, "{reference}"),
-        ({"request": "GET /c?all=1{&reference}"}, "{reference}"),
-        ({"request": "POST /search", "body": {"where": [{"reference": "=params.reference"}], "limit": 1}}, "body"),
-        ({"request": "POST /search", "body": "=params.reference"}, "body"),
+        {"request": "GET /c", "query": {"limit": 1, "reference": "=params.reference"}},
+        {"request": "GET /c{?reference,note}"},
+        {"request": "GET /c?all=1{&reference}"},
+        {"request": "POST /search", "body": {"where": [{"reference": "=params.reference"}], "limit": 1}},
+        {"request": "POST /search", "body": "=params.reference"},
     ],
     ids=["query", "url", "url, behind a query", "body", "whole body"],
 )
 @pytest.mark.parametrize("absent", [{}, {"reference": None}, {"reference": ""}, {"reference": []}])
-def test_a_lookup_is_not_asked_for_anything_when_it_has_nothing_to_ask_for(
-    fields: dict[str, Any], lacks: str, absent: dict[str, Any]
-) -> None:
+def test_a_lookup_is_not_made_when_it_has_nothing_to_ask_by(fields: dict[str, Any], absent: dict[str, Any]) -> None:
     """What it would find was done by another call, and is no proof of this one."""
     made = method(replace(CHARGE, params=OPEN, lookup=LookupSpec(**fields)))
     params, call = {"account": "a1", "amount": 1}, CallInfo(id="f" * 32, key="k")
     made.render_lookup(params | {"reference": "r1"}, call)
-    with pytest.raises(MappingError, match=re.escape(lacks)):
+    with pytest.raises(MappingError, match="none of the params is there that it asks by"):
         made.render_lookup(params | absent, call)
-    for mine in ("=call.key", "=call.id"):  # then it is this call's whatever else is absent
-        named = LookupSpec(**fields | {"query": fields.get("query", {}) | {"key": mine}})
-        made = method(replace(CHARGE, params=OPEN, lookup=named))
+    query = fields.get("query", {})
+    for more in ("=call.key", "=call.id", "=params.account"):  # then it has
+        made = method(replace(CHARGE, params=OPEN, lookup=LookupSpec(**fields | {"query": query | {"more": more}})))
         made.render_lookup(params | absent, call)
+
+
+def test_a_lookup_that_takes_nothing_of_a_call_is_made() -> None:
+    made = method(replace(CHARGE, lookup=LookupSpec(request="GET /last?x=1", query={"limit": 1})))
+    assert made.render_lookup({}, CallInfo(id="f" * 32)).target == "/v2/last?x=1&limit=1"
 
 
 @pytest.mark.parametrize(

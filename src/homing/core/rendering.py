@@ -22,7 +22,7 @@ from homing.core.values import (
     Uses,
     check_exact,
     compile_value,
-    holds_nothing,
+    mapped_values,
 )
 
 WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -114,8 +114,10 @@ class Rendering:
     def render(self, params: dict[str, object], params_raw: bytes, call: CallInfo) -> HttpRequest:
         """Return the request. `params_raw` is the JSON text of `params`, b"" if there is none. Raises MappingError."""
         root = _root(params, call) if self._needs_root else {}
-        if self._by_params and (lacks := self._lacks(root)):
-            raise MappingError(f"{lacks} has no value, and a lookup without it could find what another call did")
+        if self._by_params and self._asks_for_nothing(root):
+            raise MappingError(
+                "none of the params is there that it asks by, and without them it could find what another call did"
+            )
         target = self._fixed
         if target is None:
             target = self._prefix + self._with_query(self._parts.target.expand(root), root)
@@ -132,16 +134,13 @@ class Rendering:
             headers += self._render_headers(params, call)
         return HttpRequest(self._parts.method, target, headers, body)
 
-    def _lacks(self, root: dict[str, object]) -> str:
-        """What of URL, query or body has nothing in it, "" if nothing has."""
-        for name in self._parts.target.names:
-            if uri.value_of(name, root) in NOTHING:
-                return f"{{{name}}}"
-        for name, template in self._parts.query:
-            if holds_nothing(template, root):
-                return f"query {name}"
-        body = self._parts.body
-        return "body" if body is not None and holds_nothing(body, root) else ""
+    def _asks_for_nothing(self, root: dict[str, object]) -> bool:
+        """Whether URL, query and body are to hold something of a call, and for this one there is nothing."""
+        parts = self._parts
+        values = [uri.value_of(name, root) for name in parts.target.names]
+        for template in (*(template for _, template in parts.query), *([] if parts.body is None else [parts.body])):
+            values += mapped_values(template, root)
+        return bool(values) and all(value in NOTHING for value in values)
 
     def untouched(self, params_raw: bytes) -> HttpRequest | None:
         """Return the request where its body is the params' text and all else is the same for every call; None: use `render`."""

@@ -79,17 +79,20 @@ class Elements:
 Template: TypeAlias = Constant | Mapped | Members | Elements
 
 
-NOTHING: tuple[object, ...] = (None, "", [])
+NOTHING: tuple[object, ...] = (None, "", [], {})
 """What is absent from a request, or as good as absent."""
 
 
-def holds_nothing(template: Template, root: dict[str, object]) -> bool:
-    """Whether anything mapped in a value is absent. Raises MappingError."""
+def mapped_values(template: Template, root: dict[str, object]) -> list[object]:
+    """Return every value that is mapped in a template. Raises MappingError."""
+    if isinstance(template, Mapped):
+        return [template.render(root)]
+    inner: list[Template] = []
     if isinstance(template, Members):
-        return any(holds_nothing(member, root) for _, member in template.members)
-    if isinstance(template, Elements):
-        return any(holds_nothing(element, root) for element in template.elements)
-    return isinstance(template, Mapped) and template.render(root) in NOTHING
+        inner = [member for _, member in template.members]
+    elif isinstance(template, Elements):
+        inner = list(template.elements)
+    return [value for each in inner for value in mapped_values(each, root)]
 
 
 class Report:
