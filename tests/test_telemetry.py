@@ -90,6 +90,14 @@ def test_colours_are_for_terminals(pipe: tuple[int, int], monkeypatch: pytest.Mo
     assert "\x1b[33mCareful." in text
 
 
+def test_what_somebody_else_made_up_does_nothing_to_a_terminal(pipe: tuple[int, int]) -> None:
+    log = Log(pipe[1], human=True)
+    log.event("offer", "Left out.", method="a.b\n\x1b[2Jé", count=5)
+    log.close()
+    (line,) = os.read(pipe[0], 1000).decode().splitlines()
+    assert line.endswith(r"Left out. method='a.b\n\x1b[2Jé' count=5")
+
+
 def test_lines_leave_together_when_the_loop_says_so(pipe: tuple[int, int]) -> None:
     log = Log(pipe[1], human=False)
     woken: list[int] = []

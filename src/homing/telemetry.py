@@ -110,7 +110,7 @@ class Log:
         """Anything else that operators should know."""
         fields = {**self.who, **fields}
         if self.human:
-            rest = " ".join(f"{name}={value}" for name, value in fields.items())
+            rest = " ".join(f"{name}={_shown(value)}" for name, value in fields.items())
             mark = {"warning": "\x1b[33m", "error": "\x1b[31m"}.get(level, "") if self._color else ""
             end = "\x1b[0m" if mark else ""
             self._add(f"{self._now()[11:19]} {mark}{message}{end} {rest}".rstrip().encode(errors="replace"))
@@ -198,6 +198,12 @@ class Log:
         gone = " (caller gone)" if line.abandoned else ""
         what = f"{line.time[11:23]} {line.method} {mark}{line.reason}{end}{executed}"
         return f"{what} {line.duration_ms:g} ms{attempts}{who}{gone} {line.call_id}".encode(errors="replace")
+
+
+def _shown(value: object) -> str:
+    """The value as a terminal can have it: somebody else may have made it up, a method's name say."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def _told(value: object) -> object:
