@@ -1266,7 +1266,18 @@ def test_who_has_taken_the_place_of_a_gateway_that_is_gone_reads_none_of_its_cal
     play = robbed()
     play.gets(W1, Claim(P, ONE, 1), Final(P, ONE, 1, OK)).says_nothing()
     play.gets(W1, Final(P, ONE, 1, OK)).says_nothing()  # nor when this broker knows it no more
-    assert play.machine.counts == {"not_owner": 3}
+    assert play.machine.counts == {"claim_forbidden": 1, "not_owner": 2}
+
+
+def test_who_has_taken_the_place_of_a_gateway_that_is_gone_hears_of_no_claim() -> None:
+    """With call, life and claim it could go to another broker, be that worker, and say how the call ended."""
+    play = robbed()
+    play.gets(W1, Release(P, ONE, 1)).says_nothing()
+    play = robbed()
+    play.gets(W1, Disconnect()).says_nothing()
+    play.gets(G2, Hello(PROVEN[:8] + b"made up!"), LostSeen(P, ONE, 1)).says_nothing()
+    play.hears(PeerFound(G, "webshop")).says_nothing()
+    play.gets(G, Hello(PROVEN)).says(Send(G, Lost(P, ONE, 1)))
 
 
 def test_a_gateway_that_proves_its_life_has_its_place_back() -> None:

@@ -101,20 +101,34 @@ def test_who_made_up_the_rest_of_a_life_gives_way_to_who_proves_it() -> None:
     assert roster.lost(G2) is None
 
 
-def test_a_call_is_its_submitters_or_if_it_is_not_known_of_who_proves_that_it_is() -> None:
+def test_a_call_is_its_submitters_or_of_who_proves_that_it_is() -> None:
     life = gateway_life(b"a secret")
     roster = Roster({"webshop": Permit(call=("acme",)), "any": ANYTHING})
     roster.found(G, "webshop")
     roster.enter(G, life)
     call = call_id(1, life)
     assert roster.owns(call, None)
-    assert roster.owns(call, Copy(request(call), 10.0, submitter=roster.life_of(call)))
-    assert not roster.owns(call, Copy(request(call), 10.0, submitter=GATEWAY))
+    assert roster.owns(call, Copy(request(call), 10.0, submitter=OTHER_GATEWAY))
     roster.enter(G, GATEWAY)
     assert not roster.owns(A, None)
+    assert roster.owns(A, Copy(request(A), 10.0, submitter=roster.life_of(A)))
+    assert not roster.owns(A, Copy(request(A), 10.0, submitter=OTHER_GATEWAY))
     roster.found(G2, "any")
     roster.enter(G2, OTHER_GATEWAY)
     assert roster.owns(call_id(1, OTHER_GATEWAY), None)
     unguarded = Roster(None)
     unguarded.enter(G, GATEWAY)
     assert unguarded.owns(A, None)
+
+
+def test_a_copy_is_claimed_of_the_gateway_that_submitted_it() -> None:
+    roster = Roster({"acme-workers": Permit(serve=("acme",)), "": ANYTHING})
+    roster.found(G2, "acme-workers")
+    mine, made_up = (Copy(request(A), 10.0, submitter=life) for life in (GATEWAY, OTHER_GATEWAY))
+    assert roster.may_claim(G2, A, made_up), "nobody would be asked"
+    roster.enter(G, GATEWAY)
+    assert roster.may_claim(G2, A, mine)
+    assert not roster.may_claim(G2, A, made_up)
+    assert not roster.may_claim(G2, A, None), "it may be of any service"
+    assert roster.may_claim(G, A, None)
+    assert not roster.may_claim(G2, A, Copy(request(A, service="mail"), 10.0, submitter=GATEWAY))

@@ -163,7 +163,7 @@ class Broker:
             if not self._news.asked(peer, now):
                 return actions  # losses are said again anyway
             actions.append(self._lives_for(peer))
-        return actions + [Send(peer, lost) for lost in self._losses.of(head)]
+        return actions + [action for lost in self._losses.of(head) for action in self._to_gateway(lost)]
 
     def _tell_lives(self, now: float) -> list[Action]:
         """Gateways that are here learn whom this broker reaches now."""
@@ -293,7 +293,7 @@ class Broker:
         if not self._speaks(peer, claim.life):
             return [Send(peer, Disconnect())]
         copy = self._copies.get(claim.call_id)
-        if self._guarded and not self._roster.permit(peer).serves(service_of(copy)):
+        if self._guarded and not self._roster.may_claim(peer, claim.call_id, copy):
             self.counts["claim_forbidden"] += 1
             return []
         if copy is not None and copy.life == claim.life and (copy.claim is None or claim.claim > copy.claim):
@@ -377,7 +377,7 @@ class Broker:
         gateway = self._roster.gateway_of(message.call_id)
         if gateway is None:
             return []
-        if type(message) in (Claim, Final) and not self._roster.owns(message.call_id, self._copies.get(message.call_id)):
+        if type(message) is not Reject and not self._roster.owns(message.call_id, self._copies.get(message.call_id)):
             self.counts["not_owner"] += 1
             return []
         return [Send(gateway, fitted(message, self._links.reads(gateway)) if type(message) is Final else message)]

@@ -13,7 +13,7 @@ import msgspec
 from homing.core.machine import Life, Peer
 from homing.core.messages import GATEWAY_BYTES
 from homing.core.permits import ANYTHING, NOTHING, Permit
-from homing.core.queues import Copy
+from homing.core.queues import Copy, service_of
 
 
 def gateway_life(secret: bytes) -> Life:
@@ -110,14 +110,23 @@ class Roster:
         return self.gateways[call_id[:GATEWAY_BYTES]].life
 
     def owns(self, call_id: bytes, copy: Copy | None) -> bool:
-        """Whether the gateway that is there is the one whose call this is, and has not taken its place: that very life submitted it.
+        """Whether the gateway that is there is the one whose call this is, and has not taken its place.
 
-        Of a call that is not known here, those may know who prove that the id is theirs, or who may call everything anyway.
+        It proves that the id is its own, or that very life submitted the call, or may call everything where the call is not known.
         """
         if self._permits is None:
             return True
         known = self.gateways[call_id[:GATEWAY_BYTES]]
-        return known.life == copy.submitter if copy is not None else known.proven or self.permit(known.peer).calls("")
+        return known.proven or (known.life == copy.submitter if copy is not None else self.permit(known.peer).calls(""))
+
+    def may_claim(self, peer: Peer, call_id: bytes, copy: Copy | None) -> bool:
+        """Whether a worker may: its key may serve the call, and the gateway that would be asked has itself submitted this copy.
+
+        Else that could grant its own call, and the worker would do what somebody else has said under the same id.
+        """
+        known = self.gateways.get(call_id[:GATEWAY_BYTES])
+        submitted = copy is None or known is None or copy.submitter == known.life
+        return submitted and self.permit(peer).serves(service_of(copy))
 
     def gateway_of(self, call_id: bytes) -> Peer | None:
         """Where to answer for a call. It may have left."""
