@@ -46,6 +46,21 @@ def test_a_forked_child_leaves_its_parents_connections_alone() -> None:
         assert gateway.visits == 2
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_closes_its_client_whatever_its_parent_was_doing() -> None:
+    with ScriptedGateway(each(result)) as gateway, Client(gateway.url) as client:
+        client.call("m")
+        with link_of(client)._lock:  # as a thread of the parent's may hold it
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                client.close()
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.call("m") == "done"
+        assert gateway.visits == 1
+
+
 def test_ctrl_c_closes_the_connection() -> None:
     gone = threading.Event()
 

@@ -99,6 +99,7 @@ class BlockingLink:
 
     def close(self) -> None:
         """Close what is idle; a connection in use is closed when its exchange ends."""
+        self._look_for_a_fork()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -156,13 +157,17 @@ class BlockingLink:
         finally:
             self._give_back(connection, reusable=reusable)
 
+    def _look_for_a_fork(self) -> None:
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # some thread of the parent's may hold the other one, and it is not here to let go
+        for _, connection in self._idle:  # the parent goes on with these; two must never write on one connection
+            connection.close()
+        self._idle = []
+
     def _take(self) -> Connection | None:
-        if self._process != os.getpid():  # the parent goes on with these; two must never write on one connection
-            self._process = os.getpid()
-            self._lock = threading.Lock()
-            for _, connection in self._idle:
-                connection.close()
-            self._idle = []
+        self._look_for_a_fork()
         with self._lock:
             if self._closed:
                 raise RuntimeError("this client is closed")
