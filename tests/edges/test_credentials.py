@@ -312,6 +312,7 @@ async def test_a_401_brings_one_new_token_and_not_one_each() -> None:
         (response(b"", "302 Found", "Location: /elsewhere"), "answered 302"),
         (response(b"oops"), "sent no access_token"),
         (response(b"[1]"), "sent no access_token"),
+        (response(b'{"error":"bad_verification_code"}'), "sent no access_token (bad_verification_code)"),
         (response(b"[" * 100_000), "sent no access_token"),
         (response(b'{"access_token":5}'), "sent no access_token"),
         (granted(""), "sent no access_token"),

@@ -227,13 +227,13 @@ class ClientCredentials(Credentials):
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             answer = None
         fields = answer if isinstance(answer, dict) else {}
+        code = fields.get("error")
+        shown = f" ({code})" if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else ""
         if result.status != 200:
-            code = fields.get("error")
-            shown = f" ({code})" if isinstance(code, str) and _ERROR_CODE.fullmatch(code) else ""
             return f"{self._provider.authority} answered {result.status}{shown}"
         token, kind = fields.get("access_token"), fields.get("token_type", "Bearer")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
-            return f"{self._provider.authority} sent no access_token"
+            return f"{self._provider.authority} sent no access_token{shown}"  # some say what is wrong with a 200
         if not isinstance(kind, str) or kind.lower() != "bearer":
             return f"{self._provider.authority} sent a token of another type than Bearer"
         life_s = _life_s(fields.get("expires_in"))
