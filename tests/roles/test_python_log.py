@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +68,15 @@ def test_which_levels_are_told_the_program_says(root: logging.Logger, capfd: pyt
     in_call((logging.INFO, "As every day."), (logging.DEBUG, "Even now."))
     assert [line["message"] for line in told(capfd)] == ["As every day."]
     assert [type(handler) for handler in root.handlers] == [ChildHandler]
+
+
+def test_what_a_program_sends_elsewhere_goes_on_to_be(root: logging.Logger, tmp_path: Path) -> None:
+    logging.basicConfig(handlers=[logging.FileHandler(tmp_path / "log"), logging.StreamHandler()], force=True)
+    log_in_child(own_log=False)
+    in_call((logging.WARNING, "Nothing sold."))
+    assert [type(handler) for handler in root.handlers] == [logging.FileHandler, ChildHandler]
+    assert (tmp_path / "log").read_text() == "WARNING:reports.sales:Nothing sold.\n"
+    root.handlers[0].close()
 
 
 def test_a_program_that_logs_as_it_likes_is_left_alone(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """What the commands share that run a process: its loop, its log, its options, and what they say if it cannot start."""
 
 import gc
-import logging
 import resource
 from collections.abc import Callable, Coroutine
 from typing import NoReturn, TypeVar
@@ -15,6 +14,7 @@ from homing.core.methods import Method
 from homing.forms import ENDPOINT, NOWHERE, Address, Form, parse_address
 from homing.roles.plans import run_plan
 from homing.roles.process import Plan, Unbound, run_to_its_end
+from homing.roles.python_log import take_logging
 from homing.settings import DialCurve
 from homing.telemetry import Log, LogHandler, to_stderr
 
@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 def run(main: Callable[[Log], Coroutine[object, object, None]]) -> None:
     """Run a process to its end, with its log. An address that cannot be had exits with 2 and says which."""
     log = to_stderr()
-    logging.basicConfig(handlers=[LogHandler(log)], force=True)  # what is told stays: warnings, or as functions have set it
+    take_logging(LogHandler(log))
     _, files_max = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))  # a held call is two sockets, and 1,024 are soon used up
     gc.freeze()  # what is loaded stays: the collector need not look at it again

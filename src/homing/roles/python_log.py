@@ -50,7 +50,19 @@ class ChildHandler(logging.Handler):
         self._writer.emit(record)
 
 
+def take_logging(handler: logging.Handler) -> None:
+    """What is logged comes out here instead of as bare text. What a program has sent elsewhere, as to a file, goes on to be."""
+    root = logging.getLogger()
+    for each in root.handlers[:]:
+        if type(each) is logging.StreamHandler:  # as `basicConfig` makes it, which `logging.warning` calls by itself
+            root.removeHandler(each)
+    root.addHandler(handler)
+
+
 def log_in_child(*, own_log: bool) -> None:
     """From now on this process logs as the worker does. With `own_log` what the program has set up itself stays."""
-    logging.basicConfig(handlers=[ChildHandler()], force=not own_log)
+    if own_log:
+        logging.basicConfig(handlers=[ChildHandler()])
+    else:
+        take_logging(ChildHandler())
     log_calls()
