@@ -357,6 +357,7 @@ def test_all_mistakes_are_told_in_one_run_in_the_order_of_the_files(tmp_path: Pa
     text = 'include = ["b.toml"]\n[methods.m]\nprovider = "acme"\nsummary = 1\nrequest = "GET"\n[gateway]\nheartbeat = "20s"\nhealth = 1\n[admin]\nlisten = 1\n'
     assert [problem.partition(": found")[0] for problem in told(tmp_path, text)] == [
         "homing.toml: methods.m.params: warning: without a schema anything goes: write what the params are",
+        'homing.toml: methods.m.lookup: warning: once without a lookup: an unknown stays unknown; write one, or effect = "safe" or "keyed" if that is what it is',
         "homing.toml: methods.m.summary",
         "homing.toml: methods.m.request",
         "homing.toml: gateway.health",
@@ -406,6 +407,27 @@ def test_a_mistake_in_a_table_within_a_method_hides_none_beside_it(tmp_path: Pat
         'methods."acme.find".answers[0].when',
         'methods."acme.find".answers[1].message',
     ]
+
+
+def test_a_mistake_in_a_provider_hides_none_beside_it(tmp_path: Path) -> None:
+    text = 'auth = { type = "header", name = "Host", value = "x" }\nheaders = { "A B" = "x", C = "=foo", D = 2001-01-01, Host = "x" }\n'
+    found = told(tmp_path, f'[providers.acme]\nbase_url = "acme"\ncall_id_header = "TE"\nanswers = [{{ is = "ok" }}]\n{text}')
+    keys = [one.split(": ")[1].removeprefix("providers.acme.") for one in found if "warning" not in one]
+    assert sorted(keys) == [
+        "answers[0].when",
+        "auth.name",
+        "base_url",
+        "call_id_header",
+        'headers."A B"',
+        "headers.C",
+        "headers.D",
+        "headers.Host",
+    ]
+
+
+def test_two_keys_that_are_wrong_are_not_the_same_key(tmp_path: Path) -> None:
+    text = '[principals.{0}]\napi_key_hash = "x"\nmethods = ["*"]\n[peers.{0}]\npublic_key = "x"\nserve = ["*"]\n'
+    assert len(told(tmp_path, text.format("a") + text.format("b"))) == 4
 
 
 def test_what_a_method_sends_is_looked_at_though_part_of_it_is_wrong(tmp_path: Path) -> None:

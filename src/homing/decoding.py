@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, TypeVar, Union, cast, get_args, ge
 
 import msgspec
 
-from homing.forms import Form, Unreadable, not_json
+from homing.forms import CURVE_KEY, HASHES, Form, Unreadable, not_json
 from homing.references import ReferenceBroken, Referred, mask, resolve
 from homing.sources import KeyPath, Problem, Source, show_path
 
@@ -219,11 +219,9 @@ class Decoder:
         for key, one in raw.items():
             if key == "include" and is_include(one):
                 self.misplaced_include(path)
-            elif self.named_wrongly(unwrap(key_hint)[0], (*path, key)):
-                values[key] = WRONG
-            else:
+            elif not self.named_wrongly(unwrap(key_hint)[0], (*path, key)):
                 values[key] = self.value(element, one, (*path, key), partial=partial)
-        return WRONG if WRONG in values.values() else {key: value for key, value in values.items() if value is not ABSENT}
+        return {key: value for key, value in values.items() if not isinstance(value, Wrong | Absent)}
 
     def named_wrongly(self, form: Form | None, path: KeyPath) -> bool:
         """Whether the last key of `path` is no name of this form; reports it."""
@@ -259,7 +257,7 @@ class Decoder:
             if is_include(raw.get("include")):
                 self.misplaced_include(path)
             values = {key: self.value(object, one, (*path, key)) for key, one in raw.items()}
-            return WRONG if WRONG in values.values() else {key: value for key, value in values.items() if value is not ABSENT}
+            return {key: value for key, value in values.items() if not isinstance(value, Wrong | Absent)}
         if isinstance(raw, list):
             elements = [self.value(object, one, (*path, index)) for index, one in enumerate(raw)]
             return WRONG if WRONG in elements else [element for element in elements if element is not ABSENT]
@@ -370,9 +368,12 @@ def expected(hint: object) -> str:
 def _stand_in(hint: object) -> object:
     """What stands in for a wrong value, so that what stands beside it is looked at too; WRONG where nothing does."""
     form, _, base = unwrap(hint)
-    if form is None and get_origin(base) is Literal:
+    if form is not None:
+        compared = form in (CURVE_KEY, HASHES)  # with each other: nobody is told that two wrong ones are the same
+        return WRONG if compared or form.stand_in is None else form.stand_in
+    if get_origin(base) is Literal:
         return get_args(base)[0]
-    return "" if form is None and base is str else WRONG
+    return "" if base is str else WRONG
 
 
 def _bounds_text(form: Form | None, bounds: msgspec.Meta | None) -> str:

@@ -382,6 +382,11 @@ def test_a_default_body_that_leaves_out_more_than_was_used_is_a_warning(fields: 
     assert all("leaves out all of meta" in problem.message for problem in problems)
 
 
+def test_what_a_body_would_be_is_not_guessed_where_it_is_wrong() -> None:
+    assert [problem.path for problem in compiled("POST /x", body="=foo", encode="form")[1]] == ["m.body"]
+    assert len(compiled("POST /x", body="=foo", encode="none")[1]) == 2
+
+
 def test_what_a_request_uses() -> None:
     made = parts_of("POST /x/{a}{?b}", headers={"X": "=params.c"}, query={"q": "=params.d.e"}, body={"z": "=params.f"})
     assert (made.uses.params, made.body_uses.params) == ({"a", "b", "c", "d"}, {"f"})

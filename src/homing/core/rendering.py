@@ -244,7 +244,9 @@ def compile_parts(spec: RequestSpec, report: Report, provider: Report) -> Parts:
     method, target = _compile_line(spec, report.at("request"), uses)
     query = _compile_query(spec, report.at("query"), uses)
     headers = _compile_headers(spec, report.at("headers"), provider, uses)
+    so_far = len(report.problems)
     body = None if spec.body is None else compile_value(spec.body, REQUEST, spec.schema, report.at("body"), body_uses)
+    sound = all(problem.warning for problem in report.problems[so_far:])
     try:
         encode = compile_encode(spec.encode)
     except ValueError as error:
@@ -252,7 +254,7 @@ def compile_parts(spec: RequestSpec, report: Report, provider: Report) -> Parts:
         encode = compile_encode("none")
     sends = sends_params(spec, method)
     if method or body is not None:
-        _check_body(spec, body, method, report)
+        _check_body(spec, body, "any" if body is None or not sound else _shape(body), method, report)
     if sends and method:
         for name, template in query:
             _check_rest(template, spec.schema, report.at("query").at(name))
@@ -352,13 +354,12 @@ def _compile_header(name: str, value: object, spec: RequestSpec, report: Report,
     return name, template
 
 
-def _check_body(spec: RequestSpec, body: Template | None, method: str, report: Report) -> None:
+def _check_body(spec: RequestSpec, body: Template | None, shape: str, method: str, report: Report) -> None:
     """Find what no call could ever send: a body that `encode` has no way to write."""
     if body is None:
         if spec.encode == "text" and sends_params(spec, method):
             report.at("encode").problem('the default body is an object, and no text: write body = "=…" that makes one')
         return
-    shape = _shape(body)
     if spec.encode == "none":
         report.at("body").problem('encode = "none" sends no body: leave out the one or the other')
     elif spec.encode == "form" and shape not in {"object", "any"}:
