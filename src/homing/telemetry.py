@@ -7,6 +7,7 @@ not wait for that. What does not fit is dropped and counted.
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -164,6 +165,7 @@ class Log:
             self.flush()
 
     def _write(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the main thread's, which may hold them back
         while (chunk := self._chunks.get()) is not None:
             self._put(chunk)
             size = len(chunk)  # said first, for between the look at a number and its change no other thread may come

@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from homing.roles.children import Child, Command, Known, Place, ended_by, spawn
-from tests.loops import on_both_loops
+from tests.loops import on_both_loops, until
 
 REPORT = """
 import json, os, signal, sys
@@ -49,6 +50,20 @@ async def test_a_child_has_what_it_was_given_and_nothing_else() -> None:
     assert not os.get_inheritable(theirs)
     for fd in (mine, theirs, kept, secret):
         os.close(fd)
+
+
+@on_both_loops
+async def test_who_waits_for_a_child_takes_no_signal_that_the_main_thread_holds_back() -> None:
+    child = watch(start("import time; time.sleep(60)"), [])
+    (waits,) = (thread for thread in threading.enumerate() if thread.name == f"child {child.known.pid}")
+    await until(lambda: waits.native_id and int(blocked_by(waits.native_id), 16) >> (signal.SIGTERM - 1) & 1)
+    child.send(signal.SIGKILL)
+    await child.exited.wait()
+
+
+def blocked_by(thread_id: int) -> str:
+    lines = Path(f"/proc/self/task/{thread_id}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("SigBlk:"))
 
 
 @on_both_loops

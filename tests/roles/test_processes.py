@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import ssl
 import stat
@@ -16,6 +17,7 @@ import trustme
 
 from homing.config import Config
 from homing.forms import Address
+from homing.roles import succession
 from homing.roles.children import Command, Place
 from homing.roles.process import Unbound
 from homing.roles.processes import Numbers, Processes, run_processes
@@ -143,6 +145,35 @@ async def test_a_program_that_cannot_be_run_is_told_and_this_one_stays(folder: P
     await processes._leave()
     log.close()
     os.close(fd)
+
+
+class Trial:
+    """A program that finds no mistake in the configuration, and this process is told to leave just then."""
+
+    returncode = 0
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return b"", b""
+
+
+@on_both_loops
+async def test_who_is_told_to_leave_just_before_the_program_is_exchanged_leaves(
+    folder: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python had noted the signal, and the next program knew nothing of that: it went on for ever."""
+    processes = Processes(house(), "h.toml", Numbers(gateways=1, workers=1), log=log)
+    exchanged: list[object] = []
+    monkeypatch.setattr(succession, "bequeath", exchanged.append)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", lambda *_, **__: asyncio.sleep(0, Trial()))
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, processes.supervisor.stop_soon)
+    await processes._exchange()
+    assert processes.supervisor.stopping.is_set()
+    assert not exchanged
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    loop.remove_signal_handler(signal.SIGTERM)
+    await processes._leave()
 
 
 @on_both_loops

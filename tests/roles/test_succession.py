@@ -1,5 +1,6 @@
 """`succession`: a program that is exchanged while its process goes on."""
 
+import asyncio
 import json
 import os
 import signal
@@ -10,15 +11,16 @@ import sys
 import msgspec
 
 from homing.roles.children import Known
-from homing.roles.succession import VARIABLE, Estate, inherited
+from homing.roles.succession import VARIABLE, Estate, hold_signals, inherited, release_signals
+from tests.loops import on_both_loops, until
 
 KNOWN = Known("worker", 1, 7, 4711, "/run/worker-7", 12.5)
 
 # Its first life leaves itself a listening socket, a pipe and a child; its second tells what it found.
 PROGRAM = """
-import json, os, signal, socket, sys, time
+import asyncio, json, os, signal, socket, sys, time
 from homing.roles.children import Known
-from homing.roles.succession import Estate, bequeath, inherited
+from homing.roles.succession import Estate, bequeath, hold_signals, inherited
 estate = inherited(os.environ, os.getpid())
 if estate is None:
     sock = socket.create_server(("127.0.0.1", 0))
@@ -26,6 +28,7 @@ if estate is None:
     known = Known("worker", 1, 7, child, "", 12.5)
     print(sock.getsockname()[1], flush=True)
     sys.stdin.readline()
+    asyncio.run(hold_signals())
     bequeath(Estate(os.getpid(), "run", {"gateway": [sock.fileno()]}, {}, {"worker": os.pipe()}, [(known, False)]))
 report = {
     "argv": sys.argv[1:],
@@ -65,6 +68,27 @@ def test_a_process_goes_on_under_another_program() -> None:
         "child": -signal.SIGTERM,
         "pipe": "x",
     }
+
+
+@on_both_loops
+async def test_what_had_come_before_signals_are_held_is_heeded_and_what_comes_then_waits() -> None:
+    heeded: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, heeded.append, "SIGTERM")
+    loop.add_signal_handler(signal.SIGHUP, heeded.append, "SIGHUP")
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await hold_signals()
+        assert heeded == ["SIGTERM"]
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.02)
+        assert heeded == ["SIGTERM"]
+        assert signal.SIGHUP in signal.sigpending()
+    finally:
+        release_signals()
+        await until(lambda: len(heeded) == 2)
+        loop.remove_signal_handler(signal.SIGTERM)
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def test_what_another_process_left_is_not_taken() -> None:

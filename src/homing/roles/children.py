@@ -47,7 +47,7 @@ class Child:
         self.leaving = False  # somebody has told it to
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        # A thread that waits works for children of the same pid's earlier life too, on every kernel, and takes no signal from anybody.
+        # A thread that waits works for children of the same pid's earlier life too, on every kernel, and takes no SIGCHLD from anybody.
         threading.Thread(target=self._wait, name=f"child {known.pid}", daemon=True).start()
 
     @property
@@ -72,6 +72,7 @@ class Child:
         return not self.alive
 
     def _wait(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the main thread's, which may hold them back
         os.waitid(os.P_PID, self.known.pid, os.WEXITED | os.WNOWAIT)
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to tell
             self._loop.call_soon_threadsafe(self._reap)

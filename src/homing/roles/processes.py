@@ -157,7 +157,7 @@ class Processes:
             (signal.SIGUSR2, self._exchange_soon),
         ):
             self._loop.add_signal_handler(number, heed)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, succession.HEEDED)  # an earlier life of this process may have blocked them
+        succession.release_signals()  # an earlier life of this process may have held them back
         self._announce()
         try:
             await self._start()
@@ -239,7 +239,15 @@ class Processes:
             why = (said + also).decode(errors="replace").strip()
             self._log.event("not_exchanged", f"The new program would not start; this one stays.\n{why}", level="error")
             return
-        await self.supervisor.pause()
+        try:
+            await succession.hold_signals()
+            await self.supervisor.pause()
+            if not self.supervisor.stopping.is_set():
+                self._bequeath()
+        finally:
+            succession.release_signals()
+
+    def _bequeath(self) -> None:
         self._log.event("exchanging", "Exchanging the program of this process.", pid=os.getpid())
         children = [(child.known, child.leaving) for _, child in self.supervisor.children.values()]
         fds = {name: [sock.fileno() for sock in each] for name, each in self._sockets.items()}

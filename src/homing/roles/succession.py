@@ -3,6 +3,7 @@
 The process keeps its pid, so its children stay its own, and its sockets go on listening meanwhile.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from homing.roles.children import Known
 
 VARIABLE = "HOMING_SUCCESSION"
 HEEDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+HEEDED_TURNS = 3  # of the loop: one reads that a signal came, the next calls who heeds it
 
 
 class Estate(msgspec.Struct, frozen=True):
@@ -48,12 +50,26 @@ def inherited(environ: MutableMapping[str, str], pid: int) -> Estate | None:
     return estate
 
 
+async def hold_signals() -> None:
+    """From now on signals wait for the new program. When this returns, what had come before has been heeded by the loop.
+
+    Python notes a signal at once and heeds it a turn later: what is noted and not heeded is lost with the program.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
+    for _ in range(HEEDED_TURNS):
+        await asyncio.sleep(0)
+
+
+def release_signals() -> None:
+    """This program stays, or is the new one, and heeds them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+
+
 def bequeath(estate: Estate) -> NoReturn:
     """Exchange the program for the one that is on disk now, with the same arguments. Raises OSError if it cannot be run.
 
-    Signals wait until the new program heeds them: until then they would end it.
+    Signals must wait until the new program heeds them: until then they would end it.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     try:
         for fd in estate.descriptors:
             os.set_inheritable(fd, True)
@@ -62,4 +78,3 @@ def bequeath(estate: Estate) -> NoReturn:
     finally:
         for fd in estate.descriptors:
             os.set_inheritable(fd, False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
