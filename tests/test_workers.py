@@ -90,7 +90,7 @@ def test_two_methods_of_one_name_are_refused() -> None:
         worker.method(name="build")(lambda: None)
 
 
-@pytest.mark.parametrize("name", ["", " ", "a*", "a\n", " a", "a ", "a" * 101])
+@pytest.mark.parametrize("name", ["", " ", "a*", "a\n", " a", "a ", "a" * 101, "a\x1b[1m", "a\ud800"])
 def test_a_worker_needs_a_name(name: str) -> None:
     with pytest.raises(ValueError, match="no name for a worker"):
         Worker(name)

@@ -89,8 +89,10 @@ class Function:
         self.timeout_s = timeout_s
         self.summary = (inspect.getdoc(_behind_partial(call)) or "").partition("\n")[0].strip()
         self.is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
-        if not re.fullmatch(r"[^\s*][^*\n]{0,199}(?<!\s)", self.name) or self.name.startswith("rpc."):
-            raise ValueError(f"{self.name!r} is no name for a method: 1 to 200 characters without * and not beginning with rpc.")
+        named = re.fullmatch(r"[^\s*][^*\n]{0,199}(?<!\s)", self.name) is not None and self.name.isprintable()
+        if not named or name == "" or self.name.startswith("rpc."):
+            rule = "1 to 200 printable characters without * and not beginning with rpc."
+            raise ValueError(f"{self.name!r} is no name for a method: {rule}")
         if effect not in tuple(RETRY_BY_EFFECT):
             raise ValueError(f'{self.name}: effect is {effect!r}, expected "once", "keyed" or "safe"')
         if timeout_s is not None and not (_is_number(timeout_s) and 0 < timeout_s <= TIMEOUT_MAX_S):

@@ -44,8 +44,9 @@ class Worker:
     only_imported: ClassVar[bool] = False  # in the processes of a pool, where nobody's `run` runs
 
     def __init__(self, name: str) -> None:
-        if not re.fullmatch(r"[^\s*][^*\n]{0,99}(?<!\s)", name):
-            raise ValueError(f'{name!r} is no name for a worker: expected 1 to 100 characters without *, such as "reports"')
+        if not re.fullmatch(r"[^\s*][^*\n]{0,99}(?<!\s)", name) or not name.isprintable():
+            rule = 'expected 1 to 100 printable characters without *, such as "reports"'
+            raise ValueError(f"{name!r} is no name for a worker: {rule}")
         self.name = name
         self.functions: dict[str, Function] = {}
 
