@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 import pytest
 
 from homing.core.jsonrpc import encode_value
-from homing.core.scalars import inexact, plain, pointer, pointer_to, scalar_text
+from homing.core.scalars import inexact, path_under, plain, pointer, pointer_to, scalar_text
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,12 @@ def test_a_value_is_pointed_at() -> None:
 def test_a_path_is_a_json_pointer() -> None:
     assert pointer(()) == ""
     assert pointer(["a/b", 0, "m~n"]) == "/a~1b/0/m~0n"
+
+
+def test_a_path_of_the_configuration_can_be_pasted() -> None:
+    assert path_under("providers", "acme-2_b") == "providers.acme-2_b"
+    for name in ("a.b", "a@b", "é", ""):
+        assert path_under("providers", name) == f'providers."{name}"'
 
 
 @pytest.mark.parametrize(

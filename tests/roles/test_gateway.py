@@ -34,7 +34,7 @@ api_key_hash = ["{sha256(KEY)}", "{sha256(OTHER)}"]
 methods = ["acme.charge", "acme.list*", "open.*"]
 in_flight_max = 2
 
-[principals.slow]
+[principals."slow@shop.example"]
 api_key_hash = "{sha256(THIRD)}"
 methods = ["acme.*"]
 rate = {{ limit = 1, per = "1h", burst = 2 }}
@@ -177,7 +177,7 @@ def test_one_principals_rate(homing: Serving) -> None:
             assert homing.call("acme.list_all", **bearer(THIRD)).status == 200
         refused = homing.call("acme.list_all", **bearer(THIRD))
         assert (refused.status, refused.data["reason"], refused.data["retry"]) == (429, "rate_limited", "safe")
-        assert refused.data["limit"] == "principals.slow.rate"
+        assert refused.data["limit"] == 'principals."slow@shop.example".rate'
         assert 3_500_000 < refused.data["retry_after_ms"] <= 3_600_000
         assert int(refused.headers["retry-after"]) >= 3500
 

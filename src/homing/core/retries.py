@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from homing.core.holding import Held
 from homing.core.limits import backoff_s
+from homing.core.scalars import path_under
 from homing.errors import Outcome, failure
 
 # What time may mend. 409 is among the failed: under a key it means that the first request is still at work.
@@ -66,7 +67,7 @@ def circuit_open(held: Held, wait_s: float) -> Outcome:
         "circuit_open",
         f"Provider {name!r} failed too often of late; it is asked again in {wait_s:.1f} s.",
         retry_after_ms=max(1, int(wait_s * 1000)),
-        limit=f"providers.{name}.breaker",
+        limit=f"{path_under('providers', name)}.breaker",
     )
 
 
@@ -77,5 +78,5 @@ def rate_limited(held: Held, wait_s: float) -> Outcome:
         "rate_limited",
         f"Our rate towards provider {name!r} is used up beyond this call's deadline.",
         retry_after_ms=max(1, int(wait_s * 1000)),
-        limit=f"providers.{name}.rate",
+        limit=f"{path_under('providers', name)}.rate",
     )

@@ -1,4 +1,4 @@
-"""Mapped numbers that must keep their decimal value, and scalars as text for URLs, headers and forms."""
+"""Mapped numbers that must keep their decimal value, scalars as text for URLs, headers and forms, and paths."""
 
 import marshal
 from decimal import Decimal
@@ -48,6 +48,12 @@ def pointer_to(value: object, wanted: object) -> str | None:
 def pointer(path: tuple[object, ...] | list[str | int]) -> str:
     """Write a path of names and indices as a JSON Pointer (RFC 6901)."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def path_under(path: str, key: str) -> str:
+    """Write the configuration's path of what stands under a key, as TOML would have it."""
+    bare = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
+    return f"{path}.{key}" if bare else f'{path}."{key}"'
 
 
 def scalar_text(value: object) -> str | None:

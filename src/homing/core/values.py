@@ -9,7 +9,7 @@ from math import isfinite
 from typing import TypeAlias
 
 from homing.core.mapping import EvaluationError, Expression, compile_expression
-from homing.core.scalars import TOO_EXACT, inexact, pointer, pointer_to
+from homing.core.scalars import TOO_EXACT, inexact, path_under, pointer, pointer_to
 from homing.core.specs import MappingError, Problem
 from homing.core.traps import Place
 
@@ -106,8 +106,7 @@ class Report:
         """Return the report of what stands under a key, written as TOML would have it."""
         if isinstance(key, int):
             return Report(f"{self.path}[{key}]", self.problems)
-        bare = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
-        return Report(f"{self.path}.{key}" if bare else f'{self.path}."{key}"', self.problems)
+        return Report(path_under(self.path, key), self.problems)
 
     def problem(self, message: str) -> None:
         """Add what makes the configuration wrong."""

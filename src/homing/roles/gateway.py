@@ -18,6 +18,7 @@ from homing.core.limits import Gcra
 from homing.core.machine import Abandoned, Action, Draining, DrainTimedOut, Event, Learn, Settle, Submitted
 from homing.core.messages import GATEWAY_BYTES, MethodOffer
 from homing.core.methods import Method, invalid_params
+from homing.core.scalars import path_under
 from homing.edges import rpc
 from homing.edges.auth import Principal, Principals
 from homing.edges.http import Exchange
@@ -45,12 +46,13 @@ class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Usage:
-    """What one principal uses now. `methods` are those it has been let call before."""
+    """What one principal uses now. `methods` are those it has been let call before, `where` is its path in the configuration."""
 
-    __slots__ = ("in_flight", "methods", "principal", "rate")
+    __slots__ = ("in_flight", "methods", "principal", "rate", "where")
 
     def __init__(self, principal: Principal) -> None:
         self.principal = principal
+        self.where = path_under("principals", principal.name)
         self.rate = Gcra(principal.rate) if principal.rate is not None else None
         self.in_flight = 0
         self.methods: dict[str, Method] = {}
@@ -345,14 +347,14 @@ class Gateway:
             return failure("overloaded", message, retry_after_ms=1000, limit="gateway.in_flight_max")
         if usage is None:
             return None
-        principal = usage.principal
+        principal, where = usage.principal, usage.where
         if principal.in_flight_max is not None and usage.in_flight >= principal.in_flight_max:
             message = f"Principal {principal.name!r} has {principal.in_flight_max} calls open already."
-            return failure("overloaded", message, retry_after_ms=1000, limit=f"principals.{principal.name}.in_flight_max")
+            return failure("overloaded", message, retry_after_ms=1000, limit=f"{where}.in_flight_max")
         if usage.rate is not None and (wait_s := usage.rate.take(now)) > 0:
             message = f"Principal {principal.name!r} calls more often than its rate allows."
             wait_ms = max(1, int(wait_s * 1000 + 0.999))
-            return failure("rate_limited", message, retry_after_ms=wait_ms, limit=f"principals.{principal.name}.rate")
+            return failure("rate_limited", message, retry_after_ms=wait_ms, limit=f"{where}.rate")
         return None
 
     def _timeout_s(self, asked_s: float | None) -> float:

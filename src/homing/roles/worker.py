@@ -9,6 +9,7 @@ from homing.core import jsonrpc
 from homing.core.exchange import ExchangeFailed, ExchangeResult, HttpRequest, HttpResponse
 from homing.core.machine import Action, Event, Finished, Prepare, Prepared, Start, Stop
 from homing.core.methods import Method, invalid_params
+from homing.core.scalars import path_under
 from homing.core.specs import CallInfo, MappingError
 from homing.edges.credentials import Credentials, Waiting
 from homing.edges.provider import Provider, Running
@@ -227,8 +228,8 @@ class _Asking:
                 message = f"Provider {self._start.provider!r} was not reached within its timeout.attempt."
             else:
                 message = f"Provider {self._start.provider!r} took longer than its timeout.attempt."
-        limit = f"providers.{self._start.provider}.response_max" if reason == "response_too_large" else None
-        outcome = failure(reason, message, executed=failed.executed, limit=limit)
+        limit = f"{path_under('providers', self._start.provider)}.response_max"
+        outcome = failure(reason, message, executed=failed.executed, limit=limit if reason == "response_too_large" else None)
         outcome.status = failed.status
         return outcome
 
