@@ -1,9 +1,11 @@
 """What a Python worker offers, and how it leaves: src/homing/roles/python_worker.py."""
 
 import asyncio
+import logging
 import os
 import threading
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +18,12 @@ from homing.core.limits import Breaker
 from homing.core.machine import PeerFound, Send
 from homing.core.messages import Ready
 from homing.functions import Function
+from homing.roles import python_worker
 from homing.roles.process import Plan
 from homing.roles.python_pool import child_command
 from homing.roles.python_worker import _NEVER_OPENS, Offering, Unable, machine_of, methods_of, run_alone, run_offering, unheard
 from homing.settings import Broker as BrokerTable
-from homing.telemetry import Log
+from homing.telemetry import Log, LogHandler
 from tests.loops import on_both_loops, until
 from tests.roles import offered
 from tests.roles.calling import TARGET, WORKER, house, only
@@ -157,6 +160,20 @@ async def test_it_says_how_it_is(tmp_path: Path) -> None:
         await until(lambda: here.part.running == 1)
         assert here.part.verbose() == {"functions": {"offered.sleep": 1.0}, "outcomes_held_bytes": 0}
         assert (await call).reason == "ok"
+
+
+def test_what_a_program_logs_after_it_is_its_own_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, during = logging.getLogger(), []
+
+    def run(main: Coroutine[object, object, None]) -> None:
+        during.extend(root.handlers)
+        main.close()
+
+    monkeypatch.setattr(python_worker, "run_to_its_end", run)
+    monkeypatch.setattr(root, "handlers", [])
+    run_alone(offering("build"), ("tcp://127.0.0.1:1",), None, drain_timeout_s=1)
+    assert [type(handler) for handler in during] == [LogHandler]
+    assert root.handlers == []
 
 
 def test_it_is_run_in_the_main_thread_and_on_no_loop() -> None:

@@ -283,12 +283,14 @@ def run_alone(offering: Offering, dials: tuple[str, ...], curve: CurveClient | N
     config = Config(worker=WorkerTable(drain=WorkerDrain(timeout=drain_timeout_s)))
     plan = Plan(name=f"homing worker {offering.name}", dials=dials, dial_curve=curve)
     log = to_stderr()
-    logging.basicConfig(handlers=[LogHandler(log)])
+    handler = LogHandler(log)
+    logging.basicConfig(handlers=[handler])
     try:
         run_to_its_end(run_offering(offering, config, plan, log))
     except (Unable, Unbound) as error:
         raise RuntimeError(str(error)) from None
     finally:
+        logging.getLogger().removeHandler(handler)  # what the program logs from now on would go nowhere
         log.close()
 
 
