@@ -144,6 +144,7 @@ def test_many_unknown_lines_are_not_all_named(file: Path) -> None:
         (None, '{"method": "m", "params": null}', "object or array"),
         (None, '{"method": "m", "timeout": 0}', "positive number"),
         (None, '{"method": "m", "timeout": "30s"}', "Expected `float"),
+        (None, '{"method": "m", "idempotency_key": ""}', "1 to 255 printable ASCII"),
     ],
 )
 def test_lines_that_are_no_calls_are_told_before_anything_is_sent(file: Path, method: str | None, line: str, words: str) -> None:

@@ -61,9 +61,17 @@ def seconds_of(ctx: click.Context, param: click.Parameter, value: str | None) ->
 
 def key_of(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """An idempotency key, if every gateway would take it."""
-    if value is not None and (not 1 <= len(value) <= KEY_LENGTH_MAX or not all(" " <= character <= "~" for character in value)):
-        raise click.BadParameter(f"it must be a string of 1 to {KEY_LENGTH_MAX} printable ASCII characters", ctx, param)
-    return value
+    try:
+        return None if value is None else check_key(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def check_key(text: str) -> str:
+    """Raises ValueError for what cannot be an idempotency key."""
+    if not 1 <= len(text) <= KEY_LENGTH_MAX or not all(" " <= character <= "~" for character in text):
+        raise ValueError(f"an idempotency key is a string of 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+    return text
 
 
 @click.command(short_help="Call a method, or many from a file.")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import click
 import msgspec
 
-from homing.cli.call import ClientOptions, check_params, error_object, in_options, plain, read_file
+from homing.cli.call import ClientOptions, check_key, check_params, error_object, in_options, plain, read_file
 from homing.cli.streams import leave_stdout
 from homing.client import AsyncClient
 from homing.errors import ROWS, CallError, OutcomeUnknown
@@ -69,6 +69,8 @@ def _line(number: int, text: bytes, method: str | None) -> Line:
     params = None if isinstance(spelled.params, msgspec.UnsetType) else check_params(bytes(spelled.params))
     if spelled.timeout is not None and not spelled.timeout > 0:
         raise ValueError("timeout is a positive number of seconds")
+    if spelled.idempotency_key is not None:
+        check_key(spelled.idempotency_key)
     return Line(number, spelled.method, params, spelled.idempotency_key, spelled.timeout)
 
 
