@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Coroutine
@@ -19,7 +20,7 @@ from homing.core.machine import PeerFound, Send
 from homing.core.messages import Ready
 from homing.functions import Function
 from homing.roles import python_worker
-from homing.roles.process import Plan
+from homing.roles.process import Plan, new_loop
 from homing.roles.python_pool import child_command
 from homing.roles.python_worker import _NEVER_OPENS, Offering, Unable, machine_of, methods_of, run_alone, run_offering, unheard
 from homing.settings import Broker as BrokerTable
@@ -162,18 +163,23 @@ async def test_it_says_how_it_is(tmp_path: Path) -> None:
         assert (await call).reason == "ok"
 
 
-def test_what_a_program_logs_after_it_is_its_own_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_program_logs_after_it_is_its_own_again_and_so_are_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     root, during = logging.getLogger(), []
 
     def run(main: Coroutine[object, object, None]) -> None:
         during.extend(root.handlers)
         main.close()
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            for number in heeded:
+                runner.get_loop().add_signal_handler(number, print)
 
     monkeypatch.setattr(python_worker, "run_to_its_end", run)
     monkeypatch.setattr(root, "handlers", [])
+    heeded = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     run_alone(offering("build"), ("tcp://127.0.0.1:1",), None, drain_timeout_s=1)
     assert [type(handler) for handler in during] == [LogHandler]
     assert root.handlers == []
+    assert {number: signal.getsignal(number) for number in heeded} == heeded
 
 
 def test_it_is_run_in_the_main_thread_and_on_no_loop() -> None:

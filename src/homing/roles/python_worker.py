@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -285,6 +286,7 @@ def run_alone(offering: Offering, dials: tuple[str, ...], curve: CurveClient | N
     log = to_stderr()
     handler = LogHandler(log)
     logging.basicConfig(handlers=[handler])
+    heeded = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     try:
         run_to_its_end(run_offering(offering, config, plan, log))
     except (Unable, Unbound) as error:
@@ -292,6 +294,9 @@ def run_alone(offering: Offering, dials: tuple[str, ...], curve: CurveClient | N
     finally:
         logging.getLogger().removeHandler(handler)  # what the program logs from now on would go nowhere
         log.close()
+        for number, heed in heeded.items():
+            if heed is not None:  # None: somebody who is not written in Python
+                signal.signal(number, heed)  # a loop that is closed goes on to take them, and does nothing
 
 
 async def _until(happened: Callable[[], bool], within_s: float, hurry: asyncio.Event | None) -> bool:
