@@ -126,7 +126,7 @@ async def test_a_folder_that_is_too_long_for_sockets_is_told(folder: Path, log: 
         sock.bind(str(run / "gateway-999999"))
     await processes._leave()
     monkeypatch.setattr(tempfile, "tempdir", f"{longest}x")
-    with pytest.raises(Unbound, match=rf"{longest}x, has too long a path for sockets in it, .* TMPDIR=/tmp"):
+    with pytest.raises(Unbound, match=rf"{longest}x, has too long a path for sockets in it, .* TMPDIR=/var/tmp"):
         await run_processes(house(), "homing.toml", Numbers(1, 1), log)
 
 

@@ -275,7 +275,7 @@ def _run_folder() -> Path:
     most = IPC_PATH_BYTES_MAX - len(f"/homing-12345678/{LONGEST}")
     if len(os.fsencode(above)) > most:
         where = f"the folder for temporary files, {above}, has too long a path for sockets in it, which is {most} bytes at most"
-        raise ValueError(f"{where}; start with another one, such as TMPDIR=/tmp")
+        raise ValueError(f"{where}; start with another one, such as TMPDIR=/var/tmp")
     return Path(tempfile.mkdtemp(prefix="homing-"))  # mode 0700
 
 
