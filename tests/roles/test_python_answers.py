@@ -107,6 +107,17 @@ def test_all_else_is_a_fault_that_proves_nothing_and_tells_the_caller_nothing(er
     assert type(error).__name__ in answered.fault
 
 
+def test_a_fault_is_told_within_bounds() -> None:
+    try:
+        raise ValueError("begins" + "x" * 1_000_000 + "ends")
+    except ValueError as error:
+        fault = raised("m", error).fault
+    assert len(fault) < 101_000
+    assert fault.startswith("Traceback")
+    assert fault.endswith("ends")
+    assert "characters are left out" in fault
+
+
 def test_wrong_params_are_a_proven_no() -> None:
     errors = (ParamError("/year", "is no year"), ParamError("", "lacks"))
     answered = raised("m", WrongParams(errors))

@@ -18,6 +18,7 @@ import msgspec
 from homing.errors import STRENGTH, TABLE, CallError, Outcome, failure
 from homing.functions import WrongParams, result_text
 
+FAULT_LENGTH_MAX: Final = 100_000
 _REASONS: Final = {row.code: row.reason for row in TABLE}
 _CODE_MAX: Final = 2**63 - 1  # that fits a message
 _HEEDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -144,7 +145,11 @@ def flush() -> None:
 
 
 def _told(error: BaseException) -> str:
-    return _text("".join(traceback.format_exception(error)).rstrip())
+    text = _text("".join(traceback.format_exception(error)).rstrip())
+    if len(text) <= FAULT_LENGTH_MAX:
+        return text
+    half = FAULT_LENGTH_MAX // 2  # where it was raised, and what it says last
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters are left out …\n{text[-half:]}"
 
 
 def _text(value: object) -> str:
