@@ -248,7 +248,7 @@ def test_the_callers_key_is_where_the_gateway_looks_for_it(arguments: list[str])
         (["acme.charge", '{"account": NaN}', "--dry-run"], 2, "PARAMS cannot be used:"),
         (["acme.charge", '{"amount": 0}', "--dry-run"], 1, "-32602 invalid_params: acme.charge is not called\n"),
         (["acme.charge", '{"account": "..", "amount": 1}', "--dry-run"], 1, "-32602 invalid_params: acme.charge is not called\n"),
-        (["acme.find", "[1]", "--dry-run"], 1, "  (params): params are an object here"),
+        (["acme.find", "[1]", "--dry-run"], 1, "  (params): must be an object"),
         (["acme.find", '{"q": ' + "[" * 9999, "--dry-run"], 2, "PARAMS are not JSON: maximum recursion depth"),
         (["acme.find", '{"q": "\udcff"}', "--dry-run"], 2, "PARAMS are not JSON: 'utf-8' codec can't decode"),
         (["acme.keyed", "--dry-run"], 1, "acme.keyed is not called without an idempotency key: say --idempotency-key KEY\n"),

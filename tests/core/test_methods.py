@@ -209,7 +209,7 @@ def test_what_passes_as_it_is_needs_no_look_at_the_params() -> None:
         (["a1"], (ParamError("", "lacks the member amount"),)),
         (
             ["a1", 5, 6],
-            (ParamError("", "3 params, but the method has 2 in this order: account, amount"),),
+            (ParamError("", "has 3 elements, but the method takes 2 in this order: account, amount"),),
         ),
         (
             {"account": 1, "amount": 0},
@@ -217,7 +217,7 @@ def test_what_passes_as_it_is_needs_no_look_at_the_params() -> None:
         ),
         ({"account": "a", "amount": Decimal("0.99999999999999999999")}, None),
         ({"account": "a", "amount": 10**30}, ()),
-        ("text", (ParamError("", "params are an object here: this method gives no order for an array"),)),
+        ("text", (ParamError("", "must be an object: this method gives no order for an array"),)),
     ],
 )
 def test_validation(params: object, errors: tuple[ParamError, ...] | None) -> None:
@@ -227,7 +227,7 @@ def test_validation(params: object, errors: tuple[ParamError, ...] | None) -> No
 
 def test_an_array_where_there_is_no_order() -> None:
     made = method(MethodSpec(name="a", provider="acme", request="POST /a"))
-    assert made.validate([1]) == ({}, (ParamError("", "params are an object here: this method gives no order for an array"),))
+    assert made.validate([1]) == ({}, (ParamError("", "must be an object: this method gives no order for an array"),))
     assert made.validate(None) == ({}, ())
     with pytest.raises(MappingError):
         made.render([1], b"[1]", CallInfo(id="c"))

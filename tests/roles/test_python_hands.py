@@ -39,7 +39,7 @@ async def test_both_kinds_of_functions_are_called_and_logged(tmp_path: Path) -> 
         ({"year": "2024"}, [("/year", "must be of type integer")]),
         ({"year": 2024, "format": "doc", "pages": 0}, [("/format", "must be"), ("/pages", "must be at least 1")]),
         ({"year": 2024, "yaer": 1}, [("", "does not know: yaer")]),
-        ([1, "pdf", 3], [("", "3 params, but the method has 2")]),
+        ([1, "pdf", 3], [("", "has 3 elements, but the method takes 2")]),
         ({"year": 2024.0}, [("/year", "Expected `int`")]),
         (b"{", None),
         (b"17", None),

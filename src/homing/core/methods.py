@@ -34,7 +34,7 @@ ATTEMPTS_MAX: Final = 3
 """Of a call that goes to workers of a service."""
 
 _TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")  # of JSON Schema
-_NOT_POSITIONAL = "params are an object here: this method gives no order for an array"
+_NOT_POSITIONAL = "must be an object: this method gives no order for an array"
 
 
 class Method:
@@ -122,7 +122,7 @@ class Method:
             raise MappingError(_NOT_POSITIONAL)
         if len(params) > len(self.positional):
             names = ", ".join(self.positional)
-            raise MappingError(f"{len(params)} params, but the method has {len(self.positional)} in this order: {names}")
+            raise MappingError(f"has {len(params)} elements, but the method takes {len(self.positional)} in this order: {names}")
         return dict(zip(self.positional, params, strict=False))
 
     def provider_key(self, principal: str, key: str) -> str:
