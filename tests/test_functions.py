@@ -574,6 +574,11 @@ def test_what_has_no_form_in_json_is_told(result: object, why: str) -> None:
         result_text(result)
 
 
+def test_a_coroutine_that_a_decorator_handed_on_is_told_as_such() -> None:
+    with pytest.raises(TypeError, match="is what decorates the function an `async def` too"):
+        result_text(coroutine())
+
+
 def test_a_null_beside_numbers_is_fine() -> None:
     assert (
         result_text([Point(1), None, {"a": None}, 1.5, "null", b"x", 3]) == b'[{"x":1,"y":0},null,{"a":null},1.5,"null","eA==",3]'

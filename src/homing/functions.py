@@ -307,6 +307,11 @@ def _to_json(value: object) -> object:
         return str.__str__(value)
     if isinstance(value, float | int):
         return float.__float__(value) if isinstance(value, float) else int.__int__(value)
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError(
+            "a coroutine, which nobody awaited, has no form in JSON; is what decorates the function an `async def` too?"
+        )
     kind = type(value)
     raise TypeError(f"a {kind.__module__}.{kind.__qualname__} has no form in JSON")
 
