@@ -1,5 +1,6 @@
 """What a gateway learns from workers, and what it does not."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ from homing.roles.lessons import LINES_MAX, LINES_S, NAMES_MAX, WARNED_MAX, Less
 from homing.telemetry import Log
 
 BUILD = MethodOffer("reports.build", "reports", "safe", 60_000, "Build a report", b'{"required":["year"]}', ("year",))
+
+TWICE = {i: {"anyOf": [{"$ref": f"#/$defs/{i + 1}"}] * 2} for i in range(20)}
+DOUBLING = json.dumps({"$defs": {**TWICE, 20: {}}, "properties": {"x": {"$ref": "#/$defs/0"}}}).encode()
 
 
 @pytest.fixture
@@ -50,11 +54,12 @@ def test_an_offer_without_a_schema_or_a_time_takes_anything_for_as_long_as_anyth
         (MethodOffer("a.b", "a", params=b'{"type": 7}'), "params"),
         (MethodOffer("a.b", "a", params=b'{"$ref": "http://far.example/s.json"}'), "params"),
         (MethodOffer("a.b", "a", params=b"[" * 5000), "deep|recursion|truncated"),
+        (MethodOffer("a.b", "a", params=DOUBLING), "multiply"),
         (MethodOffer("a.b", ""), "who answers it"),
         (MethodOffer("", "a"), "empty"),
         (MethodOffer("rpc.x", "a"), "JSON-RPC keeps"),
     ],
-    ids=["no-json", "no-schema", "fetches", "deep", "no-service", "no-name", "kept-name"],
+    ids=["no-json", "no-schema", "fetches", "deep", "explodes", "no-service", "no-name", "kept-name"],
 )
 def test_a_bad_offer_is_told_once_and_left_out(offer: MethodOffer, why: str, log: Log) -> None:
     assert compile_offer(offer)[0] is None
