@@ -696,6 +696,18 @@ def test_each_role_reads_its_part_and_needs_no_secrets_of_the_others(tmp_path: P
     assert broker.peers["back"].serve == ("*",)
 
 
+@pytest.mark.parametrize("role", ["gateway", "broker", "functions"])
+def test_who_asks_no_provider_needs_no_codecs(tmp_path: Path, role: config.Role) -> None:
+    written(tmp_path, "raise SystemExit('it is run')", "codec_of_others.py")
+    codecs = 'encode = "python:codec_of_others:encode"\ndecode = "python:no_such_codec:decode"\n'
+    path = written(tmp_path, PROVIDER + METHOD + codecs + PARAMS)
+    reading = config.read(path, environ={}, role=role)
+    assert config.usable(reading).methods["acme.find"].encode == "python:codec_of_others:encode"
+    assert reading.methods["acme.find"].validate({"q": 1})[1]
+    problems = config.read(path, environ={}, role="worker").problems
+    assert [problem.path.rpartition(".")[2] for problem in problems] == ["encode", "decode"]
+
+
 def test_a_worker_needs_no_keys_of_callers(tmp_path: Path) -> None:
     text = (
         DIVIDED.replace('tls = { ca = "ca.pem" }\n', "")

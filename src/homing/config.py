@@ -335,6 +335,8 @@ class _Reader:
             doubtful = not wrong.isdisjoint(_SENDING) or any(path[:3] == around for path in mistaken.get(around[:2], ()))
             if "provider" in wrong and method.provider is None:
                 method = msgspec.structs.replace(method, provider="")  # some provider, and nobody knows which
+            if self.role not in (None, "worker"):
+                method = _without_codecs(method)
             made, problems = compile_method(name, method, config.providers, doubtful=doubtful)
             for problem in problems:
                 self._report_compiled(problem, ("methods", name), mistaken)
@@ -361,6 +363,12 @@ def compile_method(
     table = None if method.provider is None else providers.get(method.provider)
     provider = None if table is None else settings.provider_spec(str(method.provider), table)
     return core_methods.compile_method(settings.method_spec(name, method), provider, doubtful=doubtful)
+
+
+def _without_codecs(method: settings.Method) -> settings.Method:
+    """A method for who asks no provider: the modules of its codecs need not be there, and nothing in them is run."""
+    codecs = {key: "json" for key in ("encode", "decode") if getattr(method, key).startswith("python:")}
+    return msgspec.structs.replace(method, **codecs)
 
 
 def _without_echoes(problems: Iterable[Problem]) -> list[Problem]:

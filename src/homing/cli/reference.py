@@ -23,8 +23,8 @@ warns of what is legal but unwise; `homing init` writes one to start from.
 - **References**: any string may be `"env:NAME"`, the value of an environment variable, or `"file:PATH"`, the content of a file
   without one trailing newline. What they lead to is never printed, logged or shown, and is a text even if it begins with `=`, where
   other strings would be expressions. Only in a JSON Schema strings are left alone.
-- **One file serves all.** `homing gateway`, `homing broker` and `homing worker` read their parts of it: environment variables, secrets
-  and files of the others need not be there.
+- **One file serves all.** `homing gateway`, `homing broker` and `homing worker` read their parts of it: environment variables, secrets,
+  codecs and files of the others need not be there.
 - **Paths** count from the file that names them.
 - **`include`** stands before the first table. A table that stands in two files is a mistake.
 - **Method patterns** are exact names, or beginnings that end in `*`.
