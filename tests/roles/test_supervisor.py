@@ -9,11 +9,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from homing.roles.asking import ask
 from homing.roles.children import Child, Command, Known, Place, spawn
 from homing.roles.supervisor import Patience, Supervisor
 from homing.telemetry import Log
@@ -291,7 +293,8 @@ async def test_what_one_had_counted_stays_counted_after_it(folder: Path) -> None
 
 
 @on_both_loops
-async def test_what_nobody_had_asked_for_is_asked_before_it_leaves(folder: Path) -> None:
+async def test_what_nobody_had_asked_for_is_asked_before_it_leaves(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homing.roles.supervisor.ask", partial(ask, within_s=20.0))  # however slow this machine is
     async with on_stage(folder, book={"gateway": {"figures": CALLS}}) as stage:
         stage.write({})
         stage.supervisor.roll_soon()
