@@ -102,8 +102,9 @@ def test_a_body_of_json_that_is_told_in_json_is_masked_too() -> None:
         assert mask(json.dumps({"body": body}, ensure_ascii=ascii_only), {value}) == json.dumps({"body": '{"key": "***"}'})
 
 
-def test_what_was_taken_for_an_expression_is_masked_without_its_sign() -> None:
-    assert mask("s3cret!! is no JMESPath", {"=s3cret!!"}) == "*** is no JMESPath"
+def test_an_expression_that_is_told_on_one_line_and_in_part_is_masked() -> None:
+    assert mask("{ a: b } is no JMESPath", {"{\n  a: b\n}"}) == "*** is no JMESPath"
+    assert mask(f"{'x ' * 100} is no JMESPath", {"x\n" * 300}) == "*** is no JMESPath"
 
 
 def test_the_longest_value_is_masked_first() -> None:

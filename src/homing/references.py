@@ -9,6 +9,7 @@ from urllib.parse import quote, quote_plus
 
 SECRET_BYTES_MAX = 64 * 1024
 MASK = "***"
+TOLD_MAX = 200  # characters of an expression
 MASKED_LENGTH_MIN = 4  # "1" and "eu" would be found everywhere
 
 _REFERENCE = re.compile(r"(env|file):(.+)", re.DOTALL)
@@ -69,10 +70,10 @@ def plain(value: object, *, template: bool = False) -> object:
 def mask(text: str, values: Iterable[str]) -> str:
     """`text` without what references led to, as it is or as it stands in JSON, in a URL or in a form. Very short values are left.
 
-    A value that begins with = may have been taken for an expression, and told without its =.
+    A value that was an expression is told on one line, and not all of it if it is long.
     """
     forms: set[str] = set()
-    for value in {told for given in values for told in (given, given.removeprefix("="))}:
+    for value in {told for given in values for told in (given, " ".join(given.split())[:TOLD_MAX])}:
         if len(value) >= MASKED_LENGTH_MIN:
             forms |= {value, quote(value, safe=""), quote_plus(value), quote(value)}
             for ascii_only in (True, False):

@@ -140,6 +140,8 @@ def test_evaluation_fails_in_one_way_only(text: str, params: dict[str, object]) 
         ("params.a + params.b", "no arithmetic"),
         ("params.a..b", "is no JMESPath: Expecting"),
         ("params.a[", "is no JMESPath"),
+        ("{\n  a: params.a,\n}", "{ a: params.a, } is no JMESPath"),
+        ("params.a." * 1000, " is no JMESPath: "),
         ("s3cret(", "a text that begins with = is written =="),
         ("params.a == 'x", "Unclosed ' delimiter at column 13"),
         ("params.`a`", "is no JMESPath"),
@@ -151,6 +153,7 @@ def test_what_is_no_jmespath(text: str, why: str) -> None:
     assert len(problems) == 1
     assert why in problems[0]
     assert "\n" not in problems[0]
+    assert len(problems[0]) < 500
 
 
 def test_nesting_without_end() -> None:

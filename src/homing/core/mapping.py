@@ -122,7 +122,7 @@ class Expression:
             try:
                 value: object = self._interpreter.visit(self._tree, root)
             except Exception as error:  # besides its own errors the library raises TypeError and more, by the value it meets
-                raise EvaluationError(f"{self.text}: {_one_line(str(error))}") from error
+                raise EvaluationError(f"{_one_line(self.text)}: {_one_line(str(error))}") from error
             return value
         value = root  # the short way for plain paths, twenty times as fast
         for step in self.path:
@@ -239,7 +239,7 @@ def _why(text: str, error: ValueError, place: Place) -> str:
     hint = next((hint for pattern, hint in _HINTS if pattern.search(bare)), begun)
     reason = str(getattr(error, "message", "") or getattr(error, "msg", "") or error)
     column = int(getattr(error, "lex_position", 0)) + 1
-    said = f"{text} is no JMESPath: {_one_line(reason)} at column {column}"
+    said = f"{_one_line(text)} is no JMESPath: {_one_line(reason)} at column {column}"
     return f"{said}: {hint.replace('{names}', ' or '.join(place.names))}" if hint else said
 
 
