@@ -11,7 +11,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 WORK_MAX: Final = 100_000  # schemas that one value is held against, at 30 ns each
 LINKS_MAX: Final = 64  # of them within each other: a validator has a stack, and its end is the end of the process
-NODES_MAX: Final = 5000  # in a schema that needs a close look
+STEPS_MAX: Final = 1_000_000  # of a close look, at 1 µs each: a schema that is too large for it is too large
 LISTED_MAX: Final = 10_000  # schemas that params are held against to list what is wrong with them, at 20 µs each
 _LEVELS_MAX: Final = 64  # of params
 
@@ -65,7 +65,7 @@ class Effort:
         for node in order:
             node.total = min(1 + sum(other.total for other in node.open()), WORK_MAX + 1)
         heads = {self._root, *(other for node in nodes for other in node.circular)}
-        if sum(node.total for node in heads) > WORK_MAX and (len(nodes) > NODES_MAX or _most(order, heads) > WORK_MAX):
+        if sum(node.total for node in heads) > WORK_MAX and _most(order, heads) > WORK_MAX:
             raise TooMuch(
                 f"its allOf, anyOf, oneOf and $ref multiply: one value would be held against more than {WORK_MAX:,} schemas"
             )
@@ -301,7 +301,11 @@ def _order(nodes: list[_Node]) -> list[_Node]:
 
 
 def _most(order: list[_Node], heads: set[_Node]) -> int:
-    """How many schemas one value is held against, at most: a value within params, however deep, under one name at a time."""
+    """How many schemas one value is held against, at most: a value within params, however deep, under one name at a time.
+
+    Raises TooMuch where nobody can tell in bearable time.
+    """
+    steps = 0
     counts: dict[_Node, int] = {}
     for node in order:
         counts[node] = min(1 + sum(counts[other] for other in node.here if other not in node.circular), WORK_MAX + 1)
@@ -309,7 +313,7 @@ def _most(order: list[_Node], heads: set[_Node]) -> int:
     for _ in range(_LEVELS_MAX):
         spreads: dict[_Node, tuple[dict[str, int], int]] = {}
         for node in order:
-            named = {name: sum(counts[other] for other in others) for name, others in node.named.items()}
+            named = {name: count for name, others in node.named.items() if (count := sum(counts[other] for other in others))}
             below = sum(counts[other] for other in node.below)
             for other in node.here:
                 if other not in node.circular:
@@ -318,6 +322,9 @@ def _most(order: list[_Node], heads: set[_Node]) -> int:
                     for name, count in theirs.items():
                         named[name] = named.get(name, 0) + count
             spreads[node] = named, below
+            steps += 1 + len(named) + len(node.here)
+            if steps > STEPS_MAX:
+                raise TooMuch("its allOf, anyOf, oneOf and $ref multiply, and it is too large to tell how far")
         counts = {node: min(max(named.values(), default=0) + below, WORK_MAX + 1) for node, (named, below) in spreads.items()}
         if not any(counts.values()):
             break
