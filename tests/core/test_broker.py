@@ -1077,6 +1077,16 @@ def test_a_flood_of_hello_is_answered_with_whom_it_reaches_twice_a_second() -> N
     play.gets(G, Hello(GATEWAY)).says(Send(G, like(Heartbeat)), Send(G, Workers((ONE,), (CHARGE,))))
 
 
+def test_a_flood_of_lives_on_one_connection_is_asked_who_it_is() -> None:
+    """To forget one takes as long as there are calls: others would have to wait."""
+    play = broker(heartbeat_s=30.0)
+    said = play.gets(G2, *[Hello(bytes([number]) * 16) for number in range(100)])
+    assert [len(said.all(kind)) for kind in (Heartbeat, Workers, Disconnect)] == [10, 10, 90]
+    assert len(play.passes(0.6).all(Workers)) == 1, "the last life that was let in is told"
+    play.passes(10.0).says_nothing()
+    play.gets(G2, Hello(OTHER_GATEWAY)).says(Send(G2, like(Heartbeat)), Send(G2, Workers((), ())))
+
+
 def test_a_flood_of_gaps_is_answered_with_whom_it_reaches_twice_a_second() -> None:
     play = broker(heartbeat_s=30.0)
     beat = Heartbeat(life=GATEWAY, peer_life=BROKER_LIFE, sent=7, received=0, gap=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from homing.core.links import FRAME_BYTES_MAX, UNLIMITED, Links
-from homing.core.losses import LOSSES_MAX, Losses
+from homing.core.losses import LOSSES_MAX, STRAY_LOST_S, Losses
 from homing.core.machine import Action, Deadlines, Event, Life, Peer, PeerFound, PeerLost, Received, Send, Tick, soonest
 from homing.core.messages import (
     GATEWAY_BYTES,
@@ -39,7 +39,6 @@ from homing.core.services import Services
 
 GONE_AFTER_S = 0.5  # a connection that blinked comes back within this
 OVERDUE_AFTER_S = 2.0  # beyond its deadline: whoever still has a call says nothing that anybody waits for
-STRAY_LOST_S = 300.0  # how long a loss is worth repeating whose call's deadline is not known
 
 __all__ = ["Broker", "BrokerLimits"]
 
@@ -153,15 +152,17 @@ class Broker:
         if not self._roster.may_enter(peer, hello.life):
             self.counts["life_taken"] += 1
             return [Send(peer, Disconnect())]
-        left = self._roster.enter(peer, hello.life)
-        if left is not None:
-            self._forget_gateway(left)
         head = hello.life[:GATEWAY_BYTES]
+        too_often = self._counting and not self._news.asked(peer, now)
+        if too_often and self._roster.at.get(peer, head) != head:
+            return [Send(peer, Disconnect())]  # for each new life all calls are searched for those of the last one
+        if (left := self._roster.enter(peer, hello.life)) is not None:
+            self._forget_gateway(left)
         self._gone.pop(head, None)
         actions = self._greet(peer, hello)
+        if too_often:
+            return actions  # losses are said again anyway
         if self._counting:
-            if not self._news.asked(peer, now):
-                return actions  # losses are said again anyway
             actions.append(self._lives_for(peer))
         return actions + [action for lost in self._losses.of(head) for action in self._to_gateway(lost)]
 
@@ -504,8 +505,7 @@ class Broker:
             worker.gone = True
             self._gone.set(worker.life, now + GONE_AFTER_S)
             self._count_anew(worker)
-        head = self._roster.lost(peer)
-        if head is not None:
+        if (head := self._roster.lost(peer)) is not None:
             self._gone.set(head, now + GONE_AFTER_S)
         return []
 

@@ -9,6 +9,7 @@ from homing.core.messages import GATEWAY_BYTES, Lost, LostSeen
 Loss: TypeAlias = tuple[bytes, Life, int]
 
 LOST_EVERY_S = 0.5
+STRAY_LOST_S = 300.0  # how long a loss is worth repeating whose call's deadline is not known
 LOSSES_MAX = 10_000  # beyond that the oldest is forgotten: its call ends at its deadline
 
 
