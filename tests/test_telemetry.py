@@ -180,6 +180,22 @@ def test_what_another_thread_tells_is_written_without_the_loop(pipe: tuple[int, 
     assert sorted(line["event"] for line in lines(pipe[0])) == ["a", "b"]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_writes_its_lines_itself(pipe: tuple[int, int]) -> None:
+    log = Log(pipe[1], human=False)
+    log.flush_with(lambda: None)
+    log.event("a", "not yet flushed")
+    if os.fork() == 0:
+        try:
+            log.event("b", "in the fork")
+        finally:
+            os._exit(0)
+    os.wait()
+    assert [line["event"] for line in lines(pipe[0])] == ["b"]
+    log.close()
+    assert [line["event"] for line in lines(pipe[0])] == ["a"]
+
+
 def test_at_once_is_without_a_thread(pipe: tuple[int, int]) -> None:
     before = threading.active_count()
     log = Log(pipe[1], human=False, at_once=True)

@@ -132,7 +132,7 @@ class Log:
 
     def _hand(self, chunk: bytes, count: int) -> None:
         size = len(chunk)
-        if self._writer is None:
+        if self._writer is None or not self._writer.is_alive():  # in a fork there is no such thread
             self._put(chunk)
         elif self._queued_bytes + size > BUFFER_BYTES_MAX:
             self.dropped += count
@@ -149,9 +149,8 @@ class Log:
             self._writer.join(timeout=1.0)
 
     def _add(self, line: bytes) -> None:
-        if (
-            self._wake is not None and threading.get_ident() != self._woken
-        ):  # whoever flushes is on a loop, where this thread is not
+        elsewhere = threading.get_ident() != self._woken or not (self._writer is None or self._writer.is_alive())
+        if self._wake is not None and elsewhere:  # whoever flushes is on a loop, where this thread is not, nor a fork
             self._hand(line + b"\n", 1)
             return
         self._pending.append(line)
