@@ -640,7 +640,28 @@ def test_the_life_of_a_key_counts_from_admission() -> None:
 
 def test_a_key_that_has_expired_says_so() -> None:
     play = holding("keyed", key_lifetime_s=1.0)
-    assert answer_of(play.passes(10.0)).key_expires_ms == 0
+    answer = answer_of(play.passes(10.0))
+    assert (answer.key_expires_ms, answer.executed, answer.retry) == (0, "unknown", "unsafe")
+
+
+def test_a_key_that_has_expired_does_no_harm_where_nothing_was_done() -> None:
+    play = gateway()
+    play.hears(submitted(A, effect="keyed", key_lifetime_s=1.0)).whatever()
+    answer = answer_of(play.passes(10.0))
+    assert (answer.executed, answer.retry) == ("no", "safe")
+
+
+def test_a_keyed_call_is_not_dispatched_again_once_its_provider_may_have_forgotten_the_key() -> None:
+    play = holding("keyed", key_lifetime_s=2.0)
+    said = play.at(2.0).gets(BROKER, Lost(A, ONE, 1))
+    said.says_among_others(settles(reason="worker_lost", executed="unknown", retry="unsafe"))
+
+
+def test_nor_does_another_worker_begin_it() -> None:
+    play = holding("keyed", key_lifetime_s=2.0)
+    play.at(1.5).gets(BROKER, Lost(A, ONE, 1)).says(like(Send), Send(BROKER, like(Request)))
+    said = play.at(2.0).gets(BROKER, Claim(A, TWO, 1))
+    said.says(Send(BROKER, Deny(A, TWO, 1)), Send(BROKER, Cancel(A)), settles(reason="worker_lost", retry="unsafe"))
 
 
 @pytest.mark.parametrize("effect", ["once", "safe"])

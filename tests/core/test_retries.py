@@ -69,6 +69,21 @@ def test_what_time_cannot_mend_is_not_asked_again(effect: Effect, reason: str) -
         assert after(held(effect), ended(reason)) is None
 
 
+def test_a_keyed_call_is_not_asked_again_once_the_provider_may_have_forgotten_the_key() -> None:
+    """It would be done twice. The next pause is 25 ms long."""
+    lost, refused = ended("connection_lost"), ended("provider_unreachable")
+    copy = held("keyed")
+    copy.method = MethodPolicy(provider="acme", key_lifetime_s=2.0)
+    assert after(copy, lost, now=1.97) == pytest.approx(0.025)
+    assert pause_s(copy, lost, 0.0, lambda: HALF, 1.99) is None
+    fresh = held("keyed")
+    fresh.method = copy.method
+    assert after(fresh, refused, now=5.0) is not None, "no byte of it has left: it has not seen the key"
+    safe = held("safe")
+    safe.method = copy.method
+    assert after(safe, lost, now=5.0) is not None
+
+
 def test_a_proven_no_marked_once_unknown_by_a_row_stops_a_once_call() -> None:
     assert after(held("once"), ended("provider_throttled", executed="unknown")) is None
 

@@ -236,6 +236,8 @@ class Calls:
         call_id, who = claim.call_id, (claim.life, claim.claim)
         call = self._calls.get(call_id)
         if call is not None and call.asked.deadline > now:
+            if call.endings and call.holder is None and _key_expires_ms(call.asked, call.admitted_at, now) == 0:
+                return [Send(peer, Deny(call_id, *who)), *self._settle(call, call.joined(), now)]  # it would be done twice
             if call.holder is None and not (call.endings and who in call.endings):
                 call.holder = who  # one whose ending is on record may have done something: it must not begin afresh
                 call.granted_at = now
@@ -328,7 +330,8 @@ class Calls:
         call.holder = None
         outcome = failure("worker_lost", "The worker died while it held the call.")
         asked = call.asked
-        if asked.effect == "once" or call.abandoned or call.tried() + 1 >= asked.attempts_max:
+        last = call.abandoned or call.tried() + 1 >= asked.attempts_max or _key_expires_ms(asked, call.admitted_at, now) == 0
+        if asked.effect == "once" or last:
             return self._settle(call, call.joined(outcome), now)
         if call.endings is None:
             call.endings = {}
@@ -381,12 +384,13 @@ class Calls:
         if call.holder is None and call.broker is not None and not rejected:
             actions.append(Send(call.broker, Cancel(asked.call_id)))
         if outcome.reason != "ok":
+            expires_ms = _key_expires_ms(asked, call.admitted_at, now)
             outcome = msgspec.structs.replace(
                 outcome,
-                retry=retry_of(outcome.reason, outcome.executed, asked.effect),
+                retry=retry_of(outcome.reason, outcome.executed, "once" if expires_ms == 0 else asked.effect),
                 timeout_ms=asked.timeout_ms,
                 idempotency_key=asked.caller_key if asked.effect == "keyed" else None,
-                key_expires_ms=_key_expires_ms(asked, call.admitted_at, now),
+                key_expires_ms=expires_ms,
             )
         self._leave_broker(call)
         actions.append(Settle(asked.call_id, outcome))
@@ -493,6 +497,7 @@ def _from_admission(outcome: Outcome, granted_s: float) -> Outcome:
 
 
 def _key_expires_ms(asked: Submitted, admitted_at: float, now: float) -> int | None:
+    """How long the provider still knows a keyed call again, at the least; then one more request would be one more charge."""
     if asked.effect != "keyed" or asked.key_lifetime_s is None:
         return None
     return max(0, int((asked.key_lifetime_s - (now - admitted_at)) * 1000))

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -38,6 +39,7 @@ class MethodPolicy(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float = 100.0
     has_lookup: bool = False
     reserve_s: float = 5.0
+    key_lifetime_s: float = inf  # how long the provider knows a keyed call again
 
 
 class Asked:

@@ -49,7 +49,18 @@ def pause_s(held: Held, outcome: Outcome, mean_s: float, random: Callable[[], fl
         return None  # a redirect stays one
     retry_after_s = outcome.retry_after_ms / 1000 if outcome.retry_after_ms is not None else 0.0
     wait_s = backoff_s(len(held.attempts) - 1, random(), outcome.reason == "provider_throttled", retry_after_s)
+    if (
+        joined.executed == "unknown"
+        and held.request.effect == "keyed"
+        and _key_age_s(held, now) + wait_s >= held.method.key_lifetime_s
+    ):
+        return None  # the provider may have forgotten the key, and would do it again
     return wait_s if left_s >= wait_s and held.provider.budget.take(now) else None
+
+
+def _key_age_s(held: Held, now: float) -> float:
+    """Since when the provider may have seen the key, at the most, as far as this worker knows."""
+    return now - held.granted_at if held.granted_at is not None else 0.0
 
 
 def in_doubt(held: Held) -> bool:

@@ -60,6 +60,7 @@ def worker_of(config: Config, methods: Mapping[str, Method], *, heartbeat_s: flo
             deadline_s=method.deadline_s or config.gateway.deadline.default,
             has_lookup=method.has_lookup,
             reserve_s=method.reserve_s,
+            key_lifetime_s=method.key_lifetime_s,
         )
     return Worker(
         new_life(),
