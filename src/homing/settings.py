@@ -292,7 +292,10 @@ class Idempotency(_Section, frozen=True):
     header: Annotated[
         HeaderNameOrOff, Meta(description='The header that carries it; `""` if a body or query has `=call.key` instead.')
     ] = ""
-    lifetime: Annotated[Duration, Meta(gt=0, description="How long the provider remembers a key. After it a call that it may have carried out is not asked again.")] = 86400.0
+    lifetime: Annotated[
+        Duration,
+        Meta(gt=0, description="How long the provider remembers a key. What it may have done is not asked again after it."),
+    ] = 86400.0
     required: Annotated[bool, Meta(description="Callers must bring a key of their own.")] = False
     scope: Annotated[
         specs.KeyScope,
