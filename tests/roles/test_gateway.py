@@ -101,6 +101,13 @@ def test_a_wrong_key_is_401_even_where_none_is_needed(homing: Serving) -> None:
         assert homing.call("open.echo", {}, **bearer("hk_" + "Z" * 43)).status == 401
 
 
+@pytest.mark.parametrize("header", [{"Homing_Timeout": "soon"}, {"Idempotency_Key": "k" * 10_000}])
+def test_a_wrong_key_is_401_whatever_else_is_wrong(header: dict[str, str], homing: Serving) -> None:
+    with homing:
+        assert homing.call("open.echo", {}, **bearer(KEY), **header).error["code"] == -32600
+        assert homing.call("open.echo", {}, **bearer("hk_" + "Z" * 43), **header).status == 401
+
+
 def test_what_a_stranger_sends_as_params_is_not_read(homing: Serving) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"%b","params":{"a":1e9999}}'
     with homing:

@@ -229,6 +229,9 @@ class Gateway:
         """What the headers ask for, for every call in the body."""
         timeout_s: float | None = None
         key: str | None = None
+        principal = self._principals.authenticate(exchange.header(b"authorization"))
+        if isinstance(principal, Outcome):
+            return _Wishes(principal, None, None, None)  # whatever else is wrong is nothing to one whom nobody knows
         try:
             if (raw := exchange.header(b"homing-timeout")) is not None:
                 timeout_s = jsonrpc.parse_timeout(raw.decode("latin-1"))
@@ -239,8 +242,7 @@ class Gateway:
                 key = jsonrpc.parse_idempotency_key(raw.decode("latin-1"))
         except ValueError as error:
             return failure("invalid_request", f"Idempotency-Key: {error}")
-        principal = self._principals.authenticate(exchange.header(b"authorization"))
-        usage = self._usage(principal) if isinstance(principal, Principal) else None
+        usage = self._usage(principal) if principal is not None else None
         return _Wishes(principal, usage, timeout_s, key)
 
     # authenticate, validate, admit, submit
