@@ -194,7 +194,11 @@ def test_a_response_cut_at_every_byte_never_lies(kind: str, shape: str, reset: b
     seen: list[str] = []
     with joined(kind, script, retries=0) as (client, gateway):
         while not length or cut <= length:
+            asked = len(gateway.requests)
             got = outcome(client, idempotency_key="order-17")
+            if isinstance(got, CallError) and got.reason == "provider_unreachable":
+                assert (len(gateway.requests), got.executed) == (asked, "no")  # the last one's end overtook it
+                continue
             seen.append(got.executed if isinstance(got, CallError) else "result")
             sent = ANSWERS[shape](gateway.requests[-1])[:cut]
             if got == "done":

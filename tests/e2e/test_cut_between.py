@@ -215,9 +215,9 @@ def test_without_a_token_nothing_is_asked(how, tmp_path: Path) -> None:
 
 def test_one_token_is_fetched_for_all_who_wait(tmp_path: Path) -> None:
     with with_tokens([], tmp_path) as (homing, tokens):
-        calls = [("once.it", {"n": 100_000 + number}, 5.0) for number in range(200)]
+        calls = [("once.it", {"n": 100_000 + number}, 20.0) for number in range(200)]
         heard = asyncio.run(call_all(homing.port, calls, at_once=100))
-        assert all(each.ok for each in heard)
+        assert not [each for each in heard if not each.ok]
     assert tokens.given == 1
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import msgspec
 
@@ -77,10 +78,10 @@ async def test_what_had_come_before_signals_are_held_is_heeded_and_what_comes_th
     loop.add_signal_handler(signal.SIGTERM, heeded.append, "SIGTERM")
     loop.add_signal_handler(signal.SIGHUP, heeded.append, "SIGHUP")
     try:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
         await hold_signals()
         assert heeded == ["SIGTERM"]
-        os.kill(os.getpid(), signal.SIGHUP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGHUP)
         await asyncio.sleep(0.02)
         assert heeded == ["SIGTERM"]
         assert signal.SIGHUP in signal.sigpending()

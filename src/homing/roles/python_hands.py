@@ -127,6 +127,8 @@ class _Calling:
         try:
             result = await function.call(**function.arguments(params))  # type: ignore[misc]  # it is async
         except BaseException as error:
+            if self._hands.loop.is_closed():
+                raise  # it was left behind: nobody waits for what it has to say
             leave_if_forked(process, error)
             answered = raised(self.method, error)
             if self._stopped is not None and (

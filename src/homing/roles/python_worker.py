@@ -272,6 +272,7 @@ async def _leave_behind(log: Log) -> None:
     stubborn = (await asyncio.wait(left, timeout=LEFT_S))[1] if left else ()
     for task in stubborn:
         asyncio.tasks._unregister_task(task)  # noqa: SLF001 - documented, for who extends asyncio
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - said here, and in our words
         log.event("left_behind", f"{task.get_name()} goes on although it was cancelled, and is left.", level="warning")
 
 
