@@ -28,7 +28,7 @@ def refuse(reason: str, code: int, status: int = 200, **data: object):
     return lambda request: error(request, code, "Not now.", said, status, headers if status != 200 else ())
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------------
+# What is asked
 
 
 def test_a_call_brings_home_its_result(kind: str) -> None:
@@ -225,7 +225,7 @@ def test_a_client_does_not_show_its_api_key() -> None:
         assert repr(client) == "Client('http://127.0.0.1:8370/rpc')"
 
 
-# --- what an answer proves --------------------------------------------------------------------------------------------
+# What an answer proves
 
 
 def test_an_error_arrives_with_all_it_says(kind: str) -> None:
@@ -381,7 +381,7 @@ def test_a_refusal_without_an_id_counts_with_its_proof(kind: str) -> None:
     assert (caught.code, caught.reason) == (4130, "too_large")
 
 
-# --- asking again -----------------------------------------------------------------------------------------------------
+# Asking again
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_what_was_attempted_or_is_pointless_is_not_asked_again(kind: str, answer
     assert len(gateway.requests) == 1
 
 
-# --- batches and notifications ----------------------------------------------------------------------------------------
+# Batches and notifications
 
 
 def members(request) -> list[dict[str, object]]:
@@ -574,7 +574,7 @@ def test_a_notification_that_was_not_admitted_says_so(kind: str, answer: bytes, 
     assert type(caught.value) is expected
 
 
-# --- the package ------------------------------------------------------------------------------------------------------
+# The package
 
 
 def test_importing_homing_imports_nothing_else() -> None:

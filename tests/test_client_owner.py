@@ -55,7 +55,7 @@ def errand(*questions: Question, timeout: float | None = 10.0) -> Errand:
     return Errand(list(questions), time.monotonic(), alone=len(questions) == 1, timeout=timeout, retries=0, random=lambda: 0.0)
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------------
+# What is asked
 
 
 def test_a_question_is_looked_at_as_a_gateway_does() -> None:
@@ -119,7 +119,7 @@ def test_without_a_key_the_call_id_is_one() -> None:
     run(main())
 
 
-# --- the same errors as over HTTP -------------------------------------------------------------------------------------
+# The same errors as over HTTP
 
 ATTEMPT = Attempt(provider="acme", started_ms=3, duration_ms=900, reason="provider_failed", executed="unknown", status=500)
 OUTCOMES = [
@@ -165,7 +165,7 @@ def test_a_result_that_is_no_utf_8_was_executed() -> None:
     assert answer_of(ok('"ü"'.encode()), "c" * 32, CHARGE) == '"ü"'.encode()
 
 
-# --- service, effect and timeout of a method --------------------------------------------------------------------------
+# Service, effect and timeout of a method
 
 
 def offer(town: Town, *offers: MethodOffer) -> None:
@@ -280,7 +280,7 @@ def test_two_brokers_are_found_once() -> None:
     run(main())
 
 
-# --- when nothing comes -----------------------------------------------------------------------------------------------
+# When nothing comes
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -419,7 +419,7 @@ def test_an_outcome_that_cannot_be_told_is_an_answer_all_the_same(executed: Verd
     run(main())
 
 
-# --- closing ----------------------------------------------------------------------------------------------------------
+# Closing
 
 
 def test_closing_settles_everything() -> None:
@@ -455,7 +455,7 @@ def test_a_closed_owner_waits_for_nothing() -> None:
     run(main())
 
 
-# --- several at once --------------------------------------------------------------------------------------------------
+# Several at once
 
 
 def test_a_gathering_has_each_answer_in_its_place() -> None:

@@ -39,7 +39,7 @@ def refusal(reason: str = "overloaded", **data: object) -> Ending:
     return Ending(reader=reader_of(json.dumps(body).encode()))
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------------
+# What is asked
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_no_method_and_no_key_breaks_out_of_the_envelope(method: str, key: str) 
     ]
 
 
-# --- how long to wait -------------------------------------------------------------------------------------------------
+# How long to wait
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_the_grace_is_for_the_way_there_and_back(timeout: float | None, head: tu
     assert errand(timeout=timeout).give_up_at(reader_of(b"", 200, *head), 100.0) == pytest.approx(until)
 
 
-# --- when to ask again ------------------------------------------------------------------------------------------------
+# When to ask again
 
 
 def test_asking_again_waits_longer_each_time_and_ends() -> None:
@@ -169,7 +169,7 @@ def test_only_what_was_attempted_by_nobody_is_asked_again(row, executed, attempt
         assert again
 
 
-# --- what an answer proves --------------------------------------------------------------------------------------------
+# What an answer proves
 
 VERDICTS = ["no", "unknown", "yes", None, "junk"]
 

@@ -47,7 +47,7 @@ def outcome(client: Either, **options: object) -> object:
         return caught
 
 
-# --- before the first byte --------------------------------------------------------------------------------------------
+# Before the first byte
 
 
 def test_a_refused_connection_is_not_executed(kind: str) -> None:
@@ -141,7 +141,7 @@ def test_time_that_runs_out_while_connecting_is_not_executed(kind: str) -> None:
     assert (type(caught), caught.reason, caught.retry) == (NotExecuted, "expired", "safe")
 
 
-# --- cuts -------------------------------------------------------------------------------------------------------------
+# Cuts
 
 HEADERS = [("Homing-Call-Id", "c" * 32), ("Homing-Reason", "ok"), ("Homing-Executed", "yes"), ("Homing-Deadline-Ms", "5000")]
 FORBIDDEN = {"reason": "forbidden", "executed": "no", "retry": "pointless"}
@@ -293,7 +293,7 @@ def test_a_response_that_is_too_large_is_unknown(kind: str, monkeypatch: pytest.
     assert (type(caught), caught.reason, caught.code) == (OutcomeUnknown, "response_too_large", 5023)
 
 
-# --- shapes of responses ----------------------------------------------------------------------------------------------
+# Shapes of responses
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_bytes_that_belong_to_no_call_answer_none(kind: str, surplus: bytes) -> 
         assert gateway.visits == 3
 
 
-# --- clocks -----------------------------------------------------------------------------------------------------------
+# Clocks
 
 
 @pytest.fixture
@@ -400,7 +400,7 @@ def test_a_request_that_is_not_taken_runs_out_of_time(kind: str) -> None:
     assert (type(caught), caught.reason) == (OutcomeUnknown, "deadline_exceeded")
 
 
-# --- connections that are kept ----------------------------------------------------------------------------------------
+# Connections that are kept
 
 
 def test_a_connection_is_used_again(kind: str) -> None:
@@ -475,7 +475,7 @@ def test_a_late_answer_never_reaches_another_call(kind: str, monkeypatch: pytest
         assert gateway.visits == 2
 
 
-# --- TLS --------------------------------------------------------------------------------------------------------------
+# TLS
 
 
 @pytest.fixture(scope="module")

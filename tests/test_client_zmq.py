@@ -61,7 +61,7 @@ def owner_of(client: Client) -> Owner:
     return background.owner
 
 
-# --- what works and what cannot ---------------------------------------------------------------------------------------
+# What works and what cannot
 
 
 def test_a_call_brings_home_its_result(kind: str) -> None:
@@ -207,7 +207,7 @@ def test_a_client_that_was_never_used_has_nothing_to_close(kind: str) -> None:
         assert threading.active_count() == before
 
 
-# --- what an answer proves --------------------------------------------------------------------------------------------
+# What an answer proves
 
 
 def test_an_error_arrives_with_all_it_says(kind: str) -> None:
@@ -299,7 +299,7 @@ def test_what_a_dead_worker_held_is_done_by_the_next_where_it_may_be(kind: str) 
         assert calling.result(20) == "from the second"
 
 
-# --- what workers say of their methods --------------------------------------------------------------------------------
+# What workers say of their methods
 
 
 def test_service_effect_and_time_are_the_methods_own(kind: str) -> None:
@@ -324,7 +324,7 @@ def test_what_a_worker_says_outlives_its_broker(kind: str) -> None:
         assert [start.effect for start in host.provider.started] == ["safe", "safe"]
 
 
-# --- brokers that come and go -----------------------------------------------------------------------------------------
+# Brokers that come and go
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -382,7 +382,7 @@ def test_a_call_that_waits_in_a_broker_that_dies_goes_to_another(kind: str) -> N
         assert calling.result(30) == "done"
 
 
-# --- asking again -----------------------------------------------------------------------------------------------------
+# Asking again
 
 
 def test_what_nobody_attempted_is_asked_again(kind: str) -> None:
@@ -407,7 +407,7 @@ def test_the_count_of_retries_is_bounded(kind: str) -> None:
         assert client.error("acme.charge", **ONCE, timeout=30, retries=0).reason == "overloaded"
 
 
-# --- batches and notifications ----------------------------------------------------------------------------------------
+# Batches and notifications
 
 
 def test_a_batch_is_answered_in_its_own_order(kind: str) -> None:
@@ -444,7 +444,7 @@ def test_a_notification_returns_when_it_is_done(kind: str) -> None:
             client.notify("acme.refuse", **SAFE)
 
 
-# --- going away -------------------------------------------------------------------------------------------------------
+# Going away
 
 
 def test_ctrl_c_cancels_what_has_not_begun() -> None:
@@ -558,7 +558,7 @@ def test_closing_an_async_client_between_two_attempts_leaves_the_last_answer() -
         asyncio.run(main())
 
 
-# --- threads, forks, loops --------------------------------------------------------------------------------------------
+# Threads, forks, loops
 
 
 def test_threads_share_a_client_and_each_gets_its_own_answer() -> None:
@@ -746,7 +746,7 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
         host.wait(lambda: host.worker is not None and not len(host.worker))
 
 
-# --- keys -------------------------------------------------------------------------------------------------------------
+# Keys
 
 
 class Keys:
@@ -811,7 +811,7 @@ def test_without_a_key_nobody_comes_in(kind: str, guarded) -> None:
     assert (type(caught), caught.reason) == (NotExecuted, "broker_lost")
 
 
-# --- the package ------------------------------------------------------------------------------------------------------
+# The package
 
 
 def test_zmq_is_imported_by_those_who_use_it() -> None:

@@ -80,7 +80,7 @@ def test_only_what_is_proven_no_has_a_retry_of_its_own() -> None:
         assert row.http_status == 200 or row.executed == "no"
 
 
-# --- outcomes ------------------------------------------------------------------------------------------------------
+# Outcomes
 
 
 def test_a_failure_has_the_verdict_of_the_table_unless_told_otherwise() -> None:
@@ -132,7 +132,7 @@ def test_what_the_caller_may_do(reason: str, executed: Verdict, effect: Effect, 
     assert retry_of(reason, executed, effect) == retry
 
 
-# --- the join ------------------------------------------------------------------------------------------------------
+# The join
 
 verdicts: st.SearchStrategy[Verdict] = st.sampled_from(["no", "unknown", "yes"])
 effects: st.SearchStrategy[Effect] = st.sampled_from(["once", "keyed", "safe"])
@@ -210,7 +210,7 @@ def test_neither_side_of_a_join_is_changed() -> None:
     assert join(None, first, "safe") is first
 
 
-# --- exceptions ----------------------------------------------------------------------------------------------------
+# Exceptions
 
 DATA = {
     "reason": "provider_failed",

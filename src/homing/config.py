@@ -202,7 +202,7 @@ class _Reader:
         if self.role is None or path[0] in _PARTS[self.role] or (self.role == "gateway" and path[0] == "methods"):
             self.decoder.report(path, message, warning=warning)
 
-    # --- tables -----------------------------------------------------------------------------------------------------------
+    # Tables
 
     def _gather(self, source: Source) -> None:
         """Puts the tables of one file to those of the files before it; what stands twice is reported in the later file."""
@@ -277,7 +277,7 @@ class _Reader:
             return f"[{header}]" if isinstance(below, list) else header
         return f"[{show_path((section, name))}]"
 
-    # --- defaults ---------------------------------------------------------------------------------------------------------
+    # Defaults
 
     def _without_defaults(self, provider: dict[str, object], path: KeyPath) -> dict[str, object]:
         """A provider's table without `defaults`, which are looked at by themselves and merged into its methods."""
@@ -295,7 +295,7 @@ class _Reader:
         defaults = provider.get("defaults") if isinstance(provider, dict) else None
         return _merged(defaults, method) if isinstance(defaults, dict) else method
 
-    # --- the rest ---------------------------------------------------------------------------------------------------------
+    # The rest
 
     def _listen(self, configured: Address, given: str | None) -> Address:
         name, text = ("--listen", given) if given else ("HOMING_LISTEN", self.decoder.environ.get("HOMING_LISTEN"))

@@ -292,7 +292,7 @@ class Decoder:
         return f"this key is unknown; the keys here are {', '.join(keys)}"
 
 
-# --- what a Struct's annotations say ------------------------------------------------------------------------------------------
+# What a Struct's annotations say
 
 
 @cache
@@ -397,7 +397,7 @@ def _within(value: float, bounds: msgspec.Meta | None) -> bool:
     )
 
 
-# --- values as problems show them ---------------------------------------------------------------------------------------------
+# Values as problems show them
 
 
 def show(raw: object) -> str:

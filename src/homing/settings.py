@@ -37,7 +37,7 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the file."""
 
 
-# --- [gateway], [admin], [broker], [worker] -----------------------------------------------------------------------------------
+# [gateway], [admin], [broker], [worker]
 
 
 class DeadlineRange(_Section, frozen=True):
@@ -219,7 +219,7 @@ class Worker(_Section, frozen=True):
     ] = False
 
 
-# --- [peers.NAME] -------------------------------------------------------------------------------------------------------------
+# [peers.NAME]
 
 
 class Peer(_Section, frozen=True):
@@ -239,7 +239,7 @@ class Peer(_Section, frozen=True):
     ] = ""
 
 
-# --- [principals.NAME] --------------------------------------------------------------------------------------------------------
+# [principals.NAME]
 
 
 class Rate(_Section, frozen=True):
@@ -270,7 +270,7 @@ class Principal(_Section, frozen=True):
     ] = None
 
 
-# --- [methods."NAME"] ---------------------------------------------------------------------------------------------------------
+# [methods."NAME"]
 
 
 class AnswerRow(_Section, frozen=True):
@@ -385,7 +385,7 @@ class Defaults(_MethodKeys, frozen=True):
     """Any key of a method. Tables are merged key by key, all else is taken whole."""
 
 
-# --- [providers.NAME] ---------------------------------------------------------------------------------------------------------
+# [providers.NAME]
 
 
 class BearerAuth(_Section, frozen=True, tag_field="type", tag="bearer"):
@@ -509,7 +509,7 @@ class Config(_Section, frozen=True):
     methods: dict[Annotated[str, forms.METHOD_NAME], Method] = {}
 
 
-# --- for the core -------------------------------------------------------------------------------------------------------------
+# For the core
 
 
 def method_spec(name: str, method: Method) -> specs.MethodSpec:

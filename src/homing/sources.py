@@ -176,7 +176,7 @@ def _read_text(path: Path, name: str) -> str:
         raise SyntaxProblem(Problem(name, "", f"line {line}: this is not UTF-8 text", line=line)) from None
 
 
-# --- what tomllib says, in plain words -----------------------------------------------------------------------------------------
+# What tomllib says, in plain words
 
 _SAID = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", re.DOTALL)
 _OPENED = re.compile(r"[=,\[{]\s*'(?!'')(?=[^']*$)")
@@ -304,7 +304,7 @@ def _quoted_name(keys: str) -> str:
     return ".".join(show_key(part.strip("\"'")) for part in parts)
 
 
-# --- where a key stands --------------------------------------------------------------------------------------------------------
+# Where a key stands
 
 
 def _locate(text: str) -> dict[KeyPath, int]:

@@ -225,7 +225,7 @@ def test_on_a_terminal_a_result_has_line_breaks_and_an_error_colours() -> None:
     assert "\x1b[31m" in on_a_terminal("call", "m", "--url", f"http://127.0.0.1:{free_port()}")
 
 
-# --- brokers ----------------------------------------------------------------------------------------------------------
+# Brokers
 
 
 def test_a_broker_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

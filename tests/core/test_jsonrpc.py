@@ -16,7 +16,7 @@ from tests.core.rpc_bodies import call, read, refused, with_params
 CALL_ID = "0123456789abcdef0123456789abcdef"
 
 
-# --- the specification's examples, section 7 -----------------------------------------------------------------------
+# The specification's examples, section 7
 
 
 def serve(body: str) -> object:
@@ -108,7 +108,7 @@ def test_the_examples_of_the_specification(body: str, expected: object) -> None:
     assert codes(serve(body)) == expected
 
 
-# --- envelopes -----------------------------------------------------------------------------------------------------
+# Envelopes
 
 
 def test_a_call_is_read_whole() -> None:
@@ -233,7 +233,7 @@ def test_members_that_come_twice_are_refused(body: str, id: bytes, member: str) 
     assert f'"{member}"' in message
 
 
-# --- batches -------------------------------------------------------------------------------------------------------
+# Batches
 
 
 def items(body: str, limit: int = 1000) -> list[Call | Refused]:
@@ -296,7 +296,7 @@ def test_a_batch_that_is_no_json_is_one_parse_error(body: str, limit: int) -> No
     assert refusal.id == b"null"
 
 
-# --- meta ----------------------------------------------------------------------------------------------------------
+# Meta
 
 
 def asked(meta: str) -> tuple[float | None, str | None]:
@@ -389,7 +389,7 @@ def test_of_params_only_our_own_is_taken(params: str, left: str) -> None:
     assert read_call.params == json.loads(left, parse_float=Decimal)
 
 
-# --- headers -------------------------------------------------------------------------------------------------------
+# Headers
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_every_printable_key_has_a_quoted_form(key: str) -> None:
     assert jsonrpc.parse_idempotency_key(quoted) == key
 
 
-# --- answers -------------------------------------------------------------------------------------------------------
+# Answers
 
 
 def test_a_result_goes_in_untouched() -> None:

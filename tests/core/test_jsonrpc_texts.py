@@ -13,7 +13,7 @@ from homing.core import jsonrpc
 from homing.core.jsonrpc import Batch, Call, Refused, check_json
 from tests.core.rpc_bodies import call, read, refused, with_params
 
-# --- JSON that is good, bad and in between -------------------------------------------------------------------------
+# JSON that is good, bad and in between
 
 GOOD_VALUES = [
     "[]", "{}", "[[]]", '[""]', '{"":0}', "[-0]", "[-0.0]", "[0e1]", "[0e+1]", "[1E22]", "[1E-2]", "[1.5E+9]", "[123.456e78]",
@@ -110,7 +110,7 @@ def test_a_response_deeper_than_the_interpreter_bears() -> None:
         check_json(b"[" * 5000 + b"]" * 5000, 10_000)
 
 
-# --- numbers -------------------------------------------------------------------------------------------------------
+# Numbers
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_numbers_of_monstrous_length_are_refused_without_work(text: str) -> None
     assert isinstance(call('{"jsonrpc":"2.0","method":"m","x":' + text + ',"id":' + text + "}"), Call)
 
 
-# --- duplicate members in params -----------------------------------------------------------------------------------
+# Duplicate members in params
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_the_text_stays_as_it_came(params: str) -> None:
     assert call(with_params(params)).params_raw == params.encode()
 
 
-# --- properties ----------------------------------------------------------------------------------------------------
+# Properties
 
 values = st.recursive(
     st.none()

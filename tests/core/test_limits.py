@@ -14,7 +14,7 @@ pauses = st.integers(0, 4096).map(lambda ticks: ticks / 1024) | st.just(0.0)
 starts = st.sampled_from([0.0, 12.5, 1e6])
 
 
-# --- rates ---------------------------------------------------------------------------------------------------------
+# Rates
 
 
 def test_a_burst_and_then_one_by_one() -> None:
@@ -133,7 +133,7 @@ def test_it_is_a_bucket_of_tokens(start: float, limit: int, burst: int, steps: l
             assert last - first + 1 <= burst + (taken[last] - taken[first]) * limit
 
 
-# --- the budget for retries ----------------------------------------------------------------------------------------
+# The budget for retries
 
 
 def test_a_budget_is_full_at_first_and_never_more_than_full() -> None:
@@ -183,7 +183,7 @@ def test_a_budget_is_a_bucket(start: float, steps: list[tuple[float, str]]) -> N
             tokens -= tokens >= 1
 
 
-# --- back-off ------------------------------------------------------------------------------------------------------
+# Back-off
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_what_the_provider_asks_for_is_the_least() -> None:
     assert backoff_s(0, 0.0, True, 3600.0) == 3600.0
 
 
-# --- breakers ------------------------------------------------------------------------------------------------------
+# Breakers
 
 POLICY = BreakerPolicy(window_s=10.0, calls_min=4, failure_ratio=0.5, open_for_s=5.0)
 

@@ -1,5 +1,7 @@
 """Whom a gateway's brokers reach, and what those can do."""
 
+from collections import Counter
+
 import pytest
 
 from homing.core import codec
@@ -52,7 +54,7 @@ def test_a_name_that_begins_with_its_service_is_that_ones() -> None:
     elsewhere, anywhere = MethodOffer("a.charge", "mean"), MethodOffer("charge", "mean")
     assert first_of_each((elsewhere, CHARGE, NEWER, anywhere)) == {"a.charge": CHARGE, "charge": anywhere}
     assert first_of_each((CHARGE, elsewhere)) == {"a.charge": CHARGE}
-    assert workers_of([ONE, TWO], [elsewhere, CHARGE], 1000).methods == (CHARGE,)
+    assert workers_of([ONE, TWO], [elsewhere, CHARGE], 1000, Counter()).methods == (CHARGE,)
     reach = Reach()
     reach.told(BROKER, Workers((ONE,), (elsewhere,)), 0.0)
     assert reach.told(BACKUP, Workers((TWO,), (CHARGE,)), 0.0)
@@ -121,7 +123,7 @@ def large(name: str, length: int, text: str = "") -> MethodOffer:
 def test_what_a_gateway_is_told_can_be_sent_and_read_however_much_there_is(offers: list[MethodOffer], bytes_max: int) -> None:
     """Else one worker that offers too much would hide all others from every gateway."""
     lives = [number.to_bytes(LIFE_BYTES, "big") for number in range(12_000)]
-    told = workers_of(lives, [CHARGE, *offers, REFUND], bytes_max)
+    told = workers_of(lives, [CHARGE, *offers, REFUND], bytes_max, Counter())
     assert codec.decode(codec.encode([told])) == [told]
     assert codec.frame_bytes(told) <= bytes_max
     assert CHARGE in told.methods
@@ -130,11 +132,15 @@ def test_what_a_gateway_is_told_can_be_sent_and_read_however_much_there_is(offer
 
 
 def test_all_is_told_where_it_fits_by_name() -> None:
-    assert workers_of([ONE, TWO], [REFUND, CHARGE, NEWER], 1000) == Workers((ONE, TWO), (CHARGE, REFUND))
+    counts = Counter[str]()
+    assert workers_of([ONE, TWO], [REFUND, CHARGE, NEWER], 1000, counts) == Workers((ONE, TWO), (CHARGE, REFUND))
+    assert not counts
 
 
 def test_what_is_too_large_hides_nothing_that_comes_after_it() -> None:
-    assert workers_of([ONE], [large("a.large", 1000), CHARGE], 1000).methods == (CHARGE,)
+    counts = Counter[str]()
+    assert workers_of([ONE], [large("a.large", 1000), CHARGE], 1000, counts).methods == (CHARGE,)
+    assert counts == {"method_untold": 1}
 
 
 def test_a_pace_is_quick_at_first_and_then_says_when_to_ask_again() -> None:

@@ -101,7 +101,7 @@ class Server:
         self._context.destroy(linger=0)
 
 
-# --- the loop that everybody writes -----------------------------------------------------------------------------------
+# The loop that everybody writes
 
 
 def test_the_loop_works_while_answers_are_quick(load: Load, keep: Keep) -> None:
@@ -189,7 +189,7 @@ def test_it_says_the_same_whatever_became_of_the_request(load: Load, keep: Keep)
     assert str(nobody.value) == str(done.value)
 
 
-# --- the same with homing ---------------------------------------------------------------------------------------------
+# The same with homing
 
 PATIENT = BrokerLimits(no_worker_after_s=30)
 

@@ -165,7 +165,7 @@ def refused(answer: tuple[int, dict[str, str], bytes], status: int, code: int | 
     return body
 
 
-# ---- too much ----
+# Too much
 
 
 @pytest.mark.parametrize("length", [MIB + 1, 10 * MIB, 10**18, 10**40])
@@ -249,7 +249,7 @@ def test_header_fields_beyond_number_and_size(homing: Running) -> None:
         assert read(caller)[0] in (0, 431)
 
 
-# ---- not JSON-RPC ----
+# Not JSON-RPC
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_pattern_that_backtracks(homing: Running) -> None:
     refused(exchange(homing, post(body)), 200, -32602)
 
 
-# ---- slow, silent, gone ----
+# Slow, silent, gone
 
 
 def test_slow_heads(homing: Running) -> None:
@@ -445,7 +445,7 @@ def test_hang_ups_at_every_byte(homing: Running, provider: QuirkyProvider) -> No
     assert provider.seen[32] - before <= 1
 
 
-# ---- smuggling ----
+# Smuggling
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 SHAPES = {
@@ -543,7 +543,7 @@ def test_what_follows_a_request_is_a_request_of_its_own(homing: Running) -> None
     assert ids == [1, 2, None, 3]
 
 
-# ---- values that would lead elsewhere ----
+# Values that would lead elsewhere
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b", "\x7f", "a\r\n\r\nGET / HTTP/1.1"])
@@ -587,7 +587,7 @@ def test_a_path_value_is_one_segment(value: str, written: bytes, homing: Running
     assert target.partition(b"?")[0] == b"/base/at/" + written + b"/x"
 
 
-# ---- strangers ----
+# Strangers
 
 
 @pytest.mark.parametrize(

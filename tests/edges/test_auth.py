@@ -33,7 +33,7 @@ def refusal(authorization: bytes) -> str:
     return outcome.message
 
 
-# --- keys ----------------------------------------------------------------------------------------------------------
+# Keys
 
 
 def test_a_new_key_is_random_and_its_hash_is_that_of_the_whole_text() -> None:
@@ -44,7 +44,7 @@ def test_a_new_key_is_random_and_its_hash_is_that_of_the_whole_text() -> None:
         assert digest == "sha256:" + hashlib.sha256(key.encode()).hexdigest() == hash_key(key)
 
 
-# --- authenticate --------------------------------------------------------------------------------------------------
+# Authenticate
 
 
 @pytest.mark.parametrize(("key", "principal"), [(OLD, WEBSHOP), (NEW, WEBSHOP), (OTHER, REPORTS)])
@@ -106,7 +106,7 @@ def test_the_hash_of_a_key_is_no_key() -> None:
     assert refusal(f"Bearer hk_{OLD_HASH[7:50]}".encode())
 
 
-# --- allows --------------------------------------------------------------------------------------------------------
+# Allows
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_patterns_are_names_and_beginnings(patterns: list[tuple[str, bool]], met
     assert Patterns(text + "*" * open_ended for text, open_ended in patterns).match(method) is expected
 
 
-# --- mistakes in a configuration -----------------------------------------------------------------------------------
+# Mistakes in a configuration
 
 
 @pytest.mark.parametrize("pattern", ["a*b", "*a", "**", "*.charge"])

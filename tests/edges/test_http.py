@@ -154,7 +154,7 @@ def loop(request: pytest.FixtureRequest) -> str:
 LAST = post(b"last", b"/echo", b"Connection: close")
 
 
-# ---- requests ----
+# Requests
 
 
 @pytest.mark.parametrize("case", GOOD + BAD, ids=lambda case: case.name)
@@ -223,7 +223,7 @@ def test_a_large_body_comes_and_goes(loop: str) -> None:
         assert answer.body == body
 
 
-# ---- refusals arrive ----
+# Refusals arrive
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_body_without_end_is_cut(loop: str) -> None:
             sock.sendall(b"x" * 100_000_000)
 
 
-# ---- time ----
+# Time
 
 SHORT = ListenerLimits(header_timeout_s=0.1, body_timeout_s=0.1, idle_timeout_s=0.1, write_timeout_s=0.1)
 
@@ -303,7 +303,7 @@ def test_an_answer_that_is_read_slowly_arrives(loop: str) -> None:
         assert read_answers(data)[0].body == LARGE
 
 
-# ---- hang-ups ----
+# Hang-ups
 
 
 @pytest.mark.parametrize("how", ["half-closed", "closed", "reset"])
@@ -332,7 +332,7 @@ def test_what_was_answered_before_a_half_close_arrives(loop: str) -> None:
         served.wait_abandoned()
 
 
-# ---- heartbeat ----
+# Heartbeat
 
 
 def test_a_call_that_takes_long_keeps_its_connection_warm(loop: str) -> None:
@@ -360,7 +360,7 @@ def test_http_1_0_gets_none(loop: str) -> None:
         assert answer.headers["content-length"] == "8"
 
 
-# ---- the end ----
+# The end
 
 
 def test_closing_lets_what_is_open_be_answered(loop: str) -> None:
@@ -528,7 +528,7 @@ def test_a_listener_may_have_a_path(tmp_path: Path, loop: str, monkeypatch: pyte
             served.run(other.start_unix("nowhere/admin.sock"))
 
 
-# ---- many, and hostile ----
+# Many, and hostile
 
 
 def test_many_connections_are_held_and_each_gets_its_own_answer(loop: str) -> None:
@@ -588,7 +588,7 @@ def test_arbitrary_bytes_are_answered_or_closed_and_disturb_nobody(
     assert read_answer(neighbour, b"before").startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-# ---- callers nobody here wrote ----
+# Callers nobody here wrote
 
 
 def curl(needs: Callable[[str], str], *args: str, stdin: bytes = b"") -> tuple[bytes, bytes]:
@@ -690,7 +690,7 @@ def test_node(needs: Callable[[str], str], loop: str) -> None:
         assert json.loads(out) == [50, "c1", {"late": True}]
 
 
-# ---- TLS ----
+# TLS
 
 
 @pytest.fixture(scope="module")

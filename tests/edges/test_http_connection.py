@@ -173,7 +173,7 @@ def test_one_wrong_byte_never_raises(case: Case, at: int, bytes_in: bytes, bytes
     outcome(case.data[:at] + bytes_in + case.data[at + bytes_out :] + post(b"x"))
 
 
-# ---- pipelining ----
+# Pipelining
 
 
 def test_answers_leave_in_the_order_of_their_requests() -> None:
@@ -252,7 +252,7 @@ def test_what_follows_a_last_request_is_never_read() -> None:
     assert line.transport.reading
 
 
-# ---- 100-continue ----
+# 100-continue
 
 OFFER = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
 
@@ -357,7 +357,7 @@ def test_a_refusal_of_what_comes_with_a_head_request_has_no_body() -> None:
     assert bytes(line.transport.sent).endswith(b"\r\n\r\n")
 
 
-# ---- time ----
+# Time
 
 
 def test_an_idle_connection_is_closed_without_a_word() -> None:
@@ -434,7 +434,7 @@ def test_a_slow_head_behind_an_open_call_is_refused_in_its_turn() -> None:
     assert line.statuses == [200, 408]
 
 
-# ---- bytes held ----
+# Bytes held
 
 
 def test_bodies_are_held_until_they_are_answered() -> None:
@@ -498,7 +498,7 @@ def test_where_too_much_is_held_nobody_reads_ahead() -> None:
     assert not line.transport.reading
 
 
-# ---- ends ----
+# Ends
 
 
 def test_a_refused_body_is_read_past_so_that_the_refusal_arrives() -> None:

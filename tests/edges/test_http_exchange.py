@@ -53,7 +53,7 @@ def test_an_answer_inside_the_callback_raises_nothing_the_second_time_either() -
     assert line.transport.aborted
 
 
-# ---- callers who are gone ----
+# Callers who are gone
 
 
 def abandonable(line: Line) -> list[int]:
@@ -134,7 +134,7 @@ def test_what_was_written_before_the_end_is_flushed_as_long_as_it_is_read(how: s
     assert line.held == 0
 
 
-# ---- callers who do not read ----
+# Callers who do not read
 
 
 def test_who_reads_nothing_is_reset_and_what_is_open_abandoned() -> None:
@@ -229,7 +229,7 @@ def test_a_pause_after_the_end_holds_nothing() -> None:
     assert line.held == 0
 
 
-# ---- heartbeat ----
+# Heartbeat
 
 
 def test_an_open_call_gets_its_head_after_one_interval_and_a_space_each() -> None:

@@ -351,7 +351,7 @@ def test_the_same_bytes_mean_the_same_in_any_pieces(pieces: list[bytes], cuts: l
     assert outcome([data]) == outcome(data[start:end] for start, end in pairwise(bounds))
 
 
-# ---- heads that came before ----
+# Heads that came before
 
 
 def known_heads() -> KnownHeads:

@@ -58,7 +58,7 @@ def early(request: Request, *, health: bool = False) -> tuple[int, dict[str, str
     return status, headers, answer
 
 
-# ---- before the body ----
+# Before the body
 
 
 @pytest.mark.parametrize("path", ["/", "/rpc"])
@@ -216,7 +216,7 @@ def test_every_refusal_has_an_id_of_its_own() -> None:
     assert rpc.refusal(400, "", None)[1] != rpc.refusal(400, "", None)[1]
 
 
-# ---- single calls ----
+# Single calls
 
 
 def single(outcome: Outcome, id: bytes | None = b"1", timeout_ms: int = 60_000) -> tuple[int, dict[str, str], Any]:
@@ -332,7 +332,7 @@ def test_a_heartbeat_tells_what_is_known() -> None:
     assert named(rpc.heartbeat_headers(None, 5)) == {"Content-Type": "application/json"}
 
 
-# ---- batches ----
+# Batches
 
 
 def batch(*items: tuple[bytes | None, Outcome]) -> tuple[int, dict[str, str], Any]:

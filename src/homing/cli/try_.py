@@ -103,7 +103,7 @@ def command(
         _print_meaning(method, HttpResponse(status, _headers(headers), body), reading, as_json=as_json)
 
 
-# --- what was given -----------------------------------------------------------------------------------------------------------
+# What was given
 
 
 def _method(reading: Reading, name: str) -> Method:
@@ -156,7 +156,7 @@ def _headers(lines: tuple[str, ...]) -> dict[str, str]:
     return headers
 
 
-# --- what it would send -------------------------------------------------------------------------------------------------------
+# What it would send
 
 
 def _requests(reading: Reading, method: Method, params: dict[str, object], params_raw: bytes, call: CallInfo) -> list[Shown]:
@@ -224,7 +224,7 @@ def _print_requests(requests: list[Shown], reading: Reading, *, as_json: bool) -
         click.echo(mask("\n".join(lines), reading.referred))
 
 
-# --- what an answer would mean ------------------------------------------------------------------------------------------------
+# What an answer would mean
 
 
 def _print_meaning(method: Method, response: HttpResponse, reading: Reading, *, as_json: bool) -> None:

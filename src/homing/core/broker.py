@@ -175,7 +175,7 @@ class Broker:
         workers = [worker for worker in self._workers.values() if worker.concerns(calls)]
         offers = (offer for worker in workers for offer in worker.methods if calls(offer.service))
         bytes_max = min(self._links.reads(gateway), self._links.frame_bytes_max)
-        return Send(gateway, workers_of((worker.life for worker in workers), offers, bytes_max))
+        return Send(gateway, workers_of((worker.life for worker in workers), offers, bytes_max, self.counts))
 
     def _greet(self, peer: Peer, greeting: Hello | Ready) -> list[Action]:
         """Both sides know at once who the other is, and how large a frame it reads."""

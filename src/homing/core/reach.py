@@ -1,5 +1,6 @@
 """Whom a gateway's brokers reach, and what those can do, as the brokers last said."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import attrgetter
@@ -8,9 +9,7 @@ from homing.core.limits import Gcra, Rate
 from homing.core.machine import Deadlines, Life, Peer, soonest
 from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
 
-METHODS_KEPT_S = (
-    60.0  # after the last worker that offered one: it may be starting anew, and a call for it is no unknown method yet
-)
+METHODS_KEPT_S = 60.0  # after the last worker that offered one: it may start anew, and until then no method of its is unknown
 LIVES_MAX, METHODS_MAX = 10_000, 10_000  # that WORKERS may name
 LIFE_PACKED_BYTES = LIFE_BYTES + 2
 
@@ -135,8 +134,11 @@ class Reach:
         return self._methods != before
 
 
-def workers_of(lives: Iterable[Life], offers: Iterable[MethodOffer], bytes_max: int) -> Workers:
-    """What a gateway is told of them: as much as a message holds. Whoever came first stays in: what is new must not hide what was."""
+def workers_of(lives: Iterable[Life], offers: Iterable[MethodOffer], bytes_max: int, counts: Counter[str]) -> Workers:
+    """What a gateway is told of them: as much as a message holds. Whoever came first stays in: what is new must not hide what was.
+
+    What it is not told of is counted as `method_untold`: it does not exist for that gateway.
+    """
     reached = tuple(islice(lives, min(LIVES_MAX, bytes_max // (2 * LIFE_PACKED_BYTES))))
     left_bytes = bytes_max - LIFE_PACKED_BYTES * len(reached)
     told: list[MethodOffer] = []
@@ -145,6 +147,8 @@ def workers_of(lives: Iterable[Life], offers: Iterable[MethodOffer], bytes_max: 
         if size < left_bytes and len(told) < METHODS_MAX:
             left_bytes -= size
             told.append(offer)
+        else:
+            counts["method_untold"] += 1
     return Workers(reached, tuple(sorted(told, key=attrgetter("name"))))
 
 

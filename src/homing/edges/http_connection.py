@@ -111,7 +111,7 @@ class Connection(AnsweringConnection):
         elif self.quiet() and not self.late:  # who has just come is about to say something, and shall be told no
             self.close()
 
-    # ---- reading ----
+    # Reading
 
     def _read(self, data: bytes | bytearray, old: int) -> None:
         """Read what has come; the first `old` bytes are known to hold no whole head."""

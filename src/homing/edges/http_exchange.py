@@ -240,7 +240,7 @@ class AnsweringConnection(asyncio.Protocol):
             return ""
         return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
-    # ---- answers ----
+    # Answers
 
     def answered(self, exchange: Exchange) -> None:
         """It has its answer. If it is its turn, that leaves, and with it the answers that waited for it."""
@@ -345,7 +345,7 @@ class AnsweringConnection(asyncio.Protocol):
             self.write([head + HEARTBEAT])
         self.schedule_heartbeat()
 
-    # ---- a caller who does not read ----
+    # A caller who does not read
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -379,7 +379,7 @@ class AnsweringConnection(asyncio.Protocol):
         else:
             self.reset()
 
-    # ---- the end ----
+    # The end
 
     def _linger(self) -> None:
         """Our side is done. Close it, and read on for a while, so that what is still on its way does not reset the answer."""

@@ -54,7 +54,7 @@ class Request(Protocol):
     def refuse(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None: ...
 
 
-# ---- before the body ----
+# Before the body
 
 
 def refuse_early(request: Request, origins: frozenset[str], *, health: bool = False) -> bool:
@@ -116,7 +116,7 @@ def _refuse(request: Request, fields: Fields, status: int, message: str) -> bool
     return True
 
 
-# ---- after the call ----
+# After the call
 
 
 def single(outcome: Outcome, id: bytes | None, call_id: str, timeout_ms: int) -> Answer:

@@ -238,7 +238,7 @@ class Process:
         await asyncio.wait((waiting,), timeout=timeout_s)
         waiting.cancel()
 
-    # --- joined -----------------------------------------------------------------------------------------------------------
+    # Joined
 
     def _join(self) -> None:
         """Put the machines into the station, and tell those of this process of each other."""
@@ -341,7 +341,7 @@ class Process:
         """The engine says a thing of one kind at most once a minute."""
         self.log.event("dropped", sentence, level="warning", kind=kind)
 
-    # --- told -------------------------------------------------------------------------------------------------------------
+    # Told
 
     def _count(self) -> None:
         self._log_counts()
