@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import cast
 
-from chaos.ports import held, verbose
+from chaos.ports import held, said_of_itself, verbose
 from chaos.processes import Process, Waits, overlap_s
 
 ASK_EVERY_S = 0.25
@@ -106,7 +106,7 @@ class House(Process):
         while True:
             await asyncio.sleep(ASK_EVERY_S)
             try:
-                state = await asyncio.to_thread(verbose, self._admin_port)
+                state = await asyncio.to_thread(said_of_itself, self._admin_port)
             except OSError:
                 continue
             now = time.monotonic()

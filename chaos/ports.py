@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import urllib.error
 import urllib.request
 
 import msgspec
@@ -42,6 +43,16 @@ def verbose(port: int) -> dict[str, object]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz?verbose", timeout=10) as answer:
         state: dict[str, object] = msgspec.json.decode(answer.read())
     return state
+
+
+def said_of_itself(port: int) -> dict[str, object]:
+    """The same, of one that says that it is not ready, too. Raises OSError."""
+    try:
+        return verbose(port)
+    except urllib.error.HTTPError as error:
+        with error:
+            state: dict[str, object] = msgspec.json.decode(error.read())
+        return state
 
 
 def held(state: dict[str, object]) -> list[tuple[str, object]]:

@@ -1,9 +1,12 @@
 """A house is looked into from outside: who is in it, who stood still, and what it says of itself."""
 
 import asyncio
+import http.server
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +40,43 @@ def test_a_gateway_that_stood_still_excuses_an_answer(house: House, child: int) 
     house.stop_child("worker", child)
     house.resume_child(child)
     assert len(house.pauses) == 1, "only who answers callers can make an answer late"
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """What the process over the others says of itself; 503 as long as no gateway is ready."""
+
+    state = "starting"
+    asked = 0
+
+    def do_GET(self) -> None:
+        Page.asked += 1
+        self.send_response(200 if Page.state == "ready" else 503)
+        self.end_headers()
+        self.wfile.write(json.dumps({"processes": [{"role": "gateway", "index": 0, "state": Page.state}]}).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_that_there_was_no_gateway_excuses_an_answer_though_the_house_was_not_ready(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        house = House([], server.server_port, folder=tmp_path, environ={})
+
+        async def main() -> None:
+            asking = asyncio.ensure_future(house.ask())
+            async with asyncio.timeout(20):
+                await until(lambda: Page.asked >= 2)
+                Page.state = "ready"
+                await until(lambda: Page.asked >= 4)
+            asking.cancel()
+
+        began = time.monotonic()
+        asyncio.run(main())
+        server.shutdown()
+    assert house.pauses
+    assert house.pauses[0][0] == pytest.approx(began, abs=1.0)
+    assert house.pauses[-1][1] < time.monotonic()
 
 
 def test_it_says_who_is_missing_and_what_is_held(house: House) -> None:
