@@ -1,14 +1,16 @@
-"""What every test may count on: programs that are named when missing, Hypothesis profiles, a clean environment."""
+"""What every test may count on: programs that are named when missing, Hypothesis profiles, a clean environment, signals that nobody has taken."""
 
 import os
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("tests.engines.conformance")
 
+HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 IN_CI = os.environ.get("HOMING_CI") == "1"
 
 # No deadline for an example: these machines have clocks of their own, and a busy laptop is no bug.
@@ -54,3 +56,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has homing configured in their shell gets the same tests as everybody else."""
     for name in ("HOMING_API_KEY", "HOMING_CONFIG", "HOMING_LISTEN", "HOMING_URL"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Signals are heeded after a test as before it: a loop of uvloop that is closed goes on to take them, and does nothing."""
+    before = {number: signal.getsignal(number) for number in HEEDED}
+    try:
+        return (yield)
+    finally:
+        for number, heed in before.items():
+            if heed is not None and signal.getsignal(number) is not heed:
+                signal.signal(number, heed)
