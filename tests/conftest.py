@@ -1,4 +1,4 @@
-"""What every test may count on: programs that are named when missing, Hypothesis profiles, a clean environment, signals that nobody has taken."""
+"""What every test may count on: programs that are named when missing, Hypothesis profiles, a clean environment, signals untaken."""
 
 import os
 import shutil
