@@ -1,6 +1,7 @@
 """`processes`: what the processes of a house are given, and what becomes of it. With real ones: tests/test_serve_processes.py."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -148,13 +149,37 @@ async def test_a_program_that_cannot_be_run_is_told_and_this_one_stays(folder: P
 
 
 class Trial:
-    """A program that finds no mistake in the configuration, and this process is told to leave just then."""
+    """A program that finds no mistake in the configuration."""
 
     returncode = 0
 
+    def __init__(self, number: int = 0) -> None:
+        self.number = number  # of the signal that this process is told just then, or 0
+
     async def communicate(self) -> tuple[bytes, bytes]:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), self.number)
         return b"", b""
+
+
+@on_both_loops
+async def test_a_program_that_cannot_be_exchanged_after_all_is_told_and_this_one_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could be tried a moment before."""
+    lines, fd = folder / "log", os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
+    log = Log(fd, human=False)
+    processes = Processes(house(), "h.toml", Numbers(gateways=1, workers=1), log=log)
+
+    def bequeath(_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(succession, "bequeath", bequeath)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", lambda *_, **__: asyncio.sleep(0, Trial()))
+    await processes._exchange()
+    assert "The program cannot be exchanged; this one stays. No space left on device" in lines.read_text()
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    await processes._leave()
+    os.close(fd)
 
 
 @on_both_loops
@@ -165,7 +190,7 @@ async def test_who_is_told_to_leave_just_before_the_program_is_exchanged_leaves(
     processes = Processes(house(), "h.toml", Numbers(gateways=1, workers=1), log=log)
     exchanged: list[object] = []
     monkeypatch.setattr(succession, "bequeath", exchanged.append)
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", lambda *_, **__: asyncio.sleep(0, Trial()))
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", lambda *_, **__: asyncio.sleep(0, Trial(signal.SIGTERM)))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, processes.supervisor.stop_soon)
     await processes._exchange()

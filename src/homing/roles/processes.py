@@ -244,6 +244,9 @@ class Processes:
             await self.supervisor.pause()
             if not self.supervisor.stopping.is_set():
                 self._bequeath()
+        except OSError as error:  # a disk that is full, an interpreter that has gone since
+            why = error.strerror or str(error)
+            self._log.event("not_exchanged", f"The program cannot be exchanged; this one stays. {why}", level="error")
         finally:
             succession.release_signals()
 
