@@ -47,7 +47,7 @@ def interpret(made: Answers, given_response: HttpResponse) -> Outcome:
         ("ok", [200, 201, 202, 204, 206, 299], True),
         ("provider_refused", [400, 402, 403, 404, 405, 410, 413, 414, 415, 422, 451], False),
         ("provider_throttled", [429, 529], True),
-        ("provider_denied", [401, 407], False),
+        ("provider_denied", [401, 407], True),
         (
             "provider_failed",
             [300, 301, 302, 304, 307, 308, 406, 408, 409, 411, 423, 425, 431, 499, 500, 502, 503, 504, 599],
@@ -159,7 +159,8 @@ def test_the_first_row_wins() -> None:
         (AnswerRow(when="status", is_="refused", executed="yes"), ("provider_refused", "yes", False, True)),
         (AnswerRow(when="status", is_="throttled"), ("provider_throttled", "no", True, False)),
         (AnswerRow(when="status", is_="throttled", retry=False), ("provider_throttled", "no", False, False)),
-        (AnswerRow(when="status", is_="denied"), ("provider_denied", "no", False, False)),
+        (AnswerRow(when="status", is_="denied"), ("provider_denied", "no", True, False)),
+        (AnswerRow(when="status", is_="denied", retry=False), ("provider_denied", "no", False, False)),
         (AnswerRow(when="status", is_="failed"), ("provider_failed", "unknown", True, False)),
         (AnswerRow(when="status", is_="failed", executed="no", retry=True), ("provider_failed", "no", True, False)),
         (AnswerRow(when="status", is_="failed", executed="yes", retry=False), ("provider_failed", "yes", False, False)),

@@ -304,3 +304,30 @@ def test_nothing_is_sent_without_the_token_that_was_lost_between_claim_and_grant
     else:
         assert (outcome.reason, outcome.executed) == ("provider_unreachable", "no")
         assert sent == []
+
+
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        ("", 2),
+        ('{ when = "status == `401`", is = "denied" }', 2),
+        ('{ when = "status == `401`", is = "denied", retry = false }', 1),
+    ],
+)
+def test_a_row_that_says_so_keeps_a_fresh_token_from_being_tried(row: str, asked: int, tmp_path: Path) -> None:
+    """The next call gets one all the same."""
+    tokens = iter(["t1", "t2"])
+
+    def provide(asked: Asked) -> Answer:
+        if asked.path == "/token":
+            return Answer(body={"access_token": next(tokens)})
+        return Answer(body=1) if asked.headers["authorization"] == "Bearer t2" else Answer(401)
+
+    text = TOKENED.replace('[methods."acme.charge"]', f'[methods."acme.charge"]\nanswers = [{row}]')
+    with Serving(text, tmp_path, provide) as homing:
+        first = homing.call("acme.charge", {"account": "a1"})
+        if asked == 2:
+            assert first.result == 1
+        else:
+            assert (first.data["reason"], first.data["executed"], len(first.data["attempts"])) == ("provider_denied", "no", 1)
+        assert homing.call("acme.charge", {"account": "a1"}).result == 1

@@ -71,7 +71,7 @@ class Row:
         self.kind = spec.is_
         self.message = message
         self.executed: Verdict = spec.executed or _EXECUTED[spec.is_]
-        self.again = spec.retry is not False and spec.is_ not in {"refused", "denied"}
+        self.again = spec.retry is not False and spec.is_ != "refused"
         self.proves = "body" in when.roots
 
 
@@ -187,7 +187,7 @@ class Answers:
             executed=_EXECUTED[kind],
             message=message,
             status=response.status,
-            again=kind in {"throttled", "failed"},
+            again=kind != "refused",  # what is denied: if there are other credentials, which the caller knows
         )
         if row:
             outcome.executed = row.executed

@@ -211,9 +211,10 @@ class _Asking:
                 return failure("provider_failed", "The lookup did not find the call.")
             return Outcome(reason="ok", executed="yes", result=found, status=response.status)
         outcome = self._method.interpret(response, time.time())
-        credentials, sent = self._remote.credentials, self._request
-        if response.status == 401 and outcome.reason == "provider_denied" and credentials is not None and sent is not None:
-            outcome.again = credentials.refused(sent)
+        if outcome.reason == "provider_denied":
+            credentials, sent = self._remote.credentials, self._request
+            renewed = response.status == 401 and credentials is not None and sent is not None and credentials.refused(sent)
+            outcome.again = renewed and outcome.again  # a row may forbid it; the next call has the new token all the same
         return outcome
 
     def _read_failure(self, failed: ExchangeFailed) -> Outcome:
