@@ -35,7 +35,7 @@ from homing.core.machine import (
 from homing.core.messages import GATEWAY_BYTES, MethodOffer
 from homing.core.roster import gateway_life
 from homing.driver import Driver, Station
-from homing.errors import Effect, Outcome, failure
+from homing.errors import STRICTNESS, Effect, Outcome, failure
 
 OWNER: Final = b"client"
 TIMEOUT_S: Final = 100.0  # of a call, where neither the caller nor the method has a word on it
@@ -45,8 +45,6 @@ HEARTBEAT_S: Final = 1.0
 LINGER_S: Final = 0.2  # for the last CANCELs, should a broker be slow to read
 PATIENCE_S: Final = 1.0
 """How long after the first broker is there a method that no worker has offered yet is waited for."""
-
-_STRICTNESS: Final[dict[Effect, int]] = {"safe": 0, "keyed": 1, "once": 2}
 
 
 class Carrier(Station, Protocol):
@@ -212,7 +210,7 @@ class Owner:
             offer.service if offer is not None else question.method.partition(".")[0] or question.method
         )
         said = [effect for effect in (question.effect, offer.effect if offer is not None else None) if effect is not None]
-        return service, max(said, key=_STRICTNESS.__getitem__, default="once")
+        return service, max(said, key=STRICTNESS.__getitem__, default="once")
 
     def _submit(self, call_id: bytes) -> None:
         """Give the call to the machine, which owns it from now on."""

@@ -15,6 +15,7 @@ Retry: TypeAlias = Literal["safe", "same_key", "unsafe", "pointless"]
 
 STRENGTH: dict[Verdict, int] = {"no": 0, "unknown": 1, "yes": 2}
 RETRY_BY_EFFECT: dict[Effect, Retry] = {"once": "unsafe", "keyed": "same_key", "safe": "safe"}
+STRICTNESS: dict[Effect, int] = {"safe": 0, "keyed": 1, "once": 2}  # of two effects the stricter counts
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
 from homing.core.reach import METHODS_KEPT_S, News, Pace, Reach, first_of_each, workers_of
 from tests.core.people import BACKUP, BROKER, ONE, TWO
 
-CHARGE, REFUND, NEWER = MethodOffer("a.charge", "a"), MethodOffer("a.refund", "a"), MethodOffer("a.charge", "a", "safe")
+CHARGE, REFUND, NEWER = MethodOffer("a.charge", "a"), MethodOffer("a.refund", "a"), MethodOffer("a.charge", "a", timeout_ms=5000)
 
 
 def test_the_newest_of_each_broker_counts() -> None:
@@ -47,6 +47,21 @@ def test_of_two_offers_of_one_name_the_first_brokers_counts() -> None:
     assert reach.told(BROKER, Workers((ONE,), ()), 0.0)
     assert reach.methods == (NEWER,)
     assert first_of_each((NEWER, CHARGE, REFUND)) == {"a.charge": NEWER, "a.refund": REFUND}
+
+
+def test_of_two_effects_of_one_method_the_stricter_counts_whoever_came_first() -> None:
+    """While a worker whose function has become `once` stands beside the old one, a call may be given to either."""
+    safe, keyed = (MethodOffer("a.charge", "a", effect, 1000) for effect in ("safe", "keyed"))
+    assert first_of_each((safe, CHARGE))["a.charge"] == MethodOffer("a.charge", "a", "once", 1000)
+    assert first_of_each((CHARGE, safe))["a.charge"] == CHARGE
+    assert first_of_each((safe, keyed, safe))["a.charge"] == keyed
+    assert first_of_each((safe, MethodOffer("a.charge", "mean")))["a.charge"] == safe
+    reach = Reach()
+    reach.told(BROKER, Workers((ONE,), (safe,)), 0.0)
+    assert reach.told(BACKUP, Workers((TWO,), (CHARGE,)), 0.0)
+    assert [offer.effect for offer in reach.methods] == ["once"]
+    assert reach.lost(BACKUP, 0.0)
+    assert reach.methods == (safe,)
 
 
 def test_a_name_that_begins_with_its_service_is_that_ones() -> None:

@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import attrgetter
 
+import msgspec
+
 from homing.core.limits import Gcra, Rate
 from homing.core.machine import Deadlines, Life, Peer, soonest
 from homing.core.messages import LIFE_BYTES, MethodOffer, Workers
+from homing.errors import STRICTNESS
 
 METHODS_KEPT_S = 60.0  # after the last worker that offered one: it may start anew, and until then no method of its is unknown
 LIVES_MAX, METHODS_MAX = 10_000, 10_000  # that WORKERS may name
@@ -162,12 +165,17 @@ def first_of_each(offers: Iterable[MethodOffer]) -> dict[str, MethodOffer]:
     """By name. Of two with one name the first is taken, or the one whose service the name begins with.
 
     Else whoever may serve anything at all could have the calls that are meant for the functions of another.
+    Of one service any of its workers may be given the call, so the strictest of their effects counts.
     """
     named: dict[str, MethodOffer] = {}
     for offer in offers:
         known = named.setdefault(offer.name, offer)
-        if known is not offer and _is_at_home(offer) and not _is_at_home(known):
+        if known is offer:
+            continue
+        if _is_at_home(offer) and not _is_at_home(known):
             named[offer.name] = offer
+        elif offer.service == known.service and STRICTNESS[offer.effect] > STRICTNESS[known.effect]:
+            named[offer.name] = msgspec.structs.replace(known, effect=offer.effect)
     return named
 
 
