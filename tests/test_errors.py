@@ -22,6 +22,7 @@ from homing.errors import (
     ParamError,
     Verdict,
     code_of,
+    executed_of,
     failure,
     join,
     raised_by,
@@ -199,6 +200,28 @@ def test_a_refusal_settles_what_is_unknown_only_under_a_key_and_by_a_row_of_ones
         assert without_attempts(whole) == refusal
     else:
         assert without_attempts(whole) == without_attempts(before)
+
+
+@pytest.mark.parametrize(
+    ("said", "attempts", "effect", "settles_earlier", "executed"),
+    [
+        ("no", (), "once", False, "no"),
+        ("no", ("no", "no"), "once", False, "no"),
+        ("no", ("no", "unknown", "no"), "once", False, "unknown"),
+        ("no", ("unknown", "yes"), "safe", False, "yes"),
+        ("unknown", ("no",), "once", False, "unknown"),
+        ("yes", ("unknown",), "once", False, "yes"),
+        ("no", ("unknown", "no"), "keyed", True, "no"),
+        ("no", ("yes", "no"), "keyed", True, "yes"),
+        ("no", ("unknown", "no"), "safe", True, "unknown"),
+    ],
+)
+def test_what_was_executed_is_the_strongest_of_a_call_and_its_attempts(
+    said: Verdict, attempts: tuple[Verdict, ...], effect: Effect, settles_earlier: bool, executed: Verdict
+) -> None:
+    outcome = Outcome(reason="provider_refused", executed=said, settles_earlier=settles_earlier)
+    outcome.attempts = tuple(Attempt(provider="acme", started_ms=0, duration_ms=1, reason="", executed=each) for each in attempts)
+    assert executed_of(outcome, effect) == executed
 
 
 def test_neither_side_of_a_join_is_changed() -> None:

@@ -154,6 +154,16 @@ def join(earlier: Outcome | None, latest: Outcome, effect: Effect) -> Outcome:
     return msgspec.structs.replace(latest if stands else earlier, attempts=attempts)
 
 
+def executed_of(outcome: Outcome, effect: Effect) -> Verdict:
+    """The strongest of what an outcome says of the call and of each attempt; what settles earlier attempts outweighs their `unknown`."""
+    settled = effect == "keyed" and outcome.settles_earlier
+    strongest = outcome.executed
+    for attempt in outcome.attempts:
+        if STRENGTH[attempt.executed] > STRENGTH[strongest] and not (settled and attempt.executed == "unknown"):
+            strongest = attempt.executed
+    return strongest
+
+
 def retry_of(reason: str, executed: Verdict, effect: Effect) -> Retry:
     """What the caller may do: the table's word where nothing was executed, else what the method's effect allows."""
     if executed != "no":

@@ -285,6 +285,17 @@ def test_a_refused_connection_settles_with_a_proven_no() -> None:
     said.says(Send(BROKER, Settled(ONE, (A,))), settles(reason="provider_unreachable", executed="no", retry="safe"))
 
 
+@pytest.mark.parametrize("granted_at", [0.0, 2.5])
+def test_a_worker_that_contradicts_its_own_attempts_has_proven_nothing(granted_at: float) -> None:
+    play = gateway()
+    play.hears(submitted(A)).whatever()
+    play.at(granted_at).gets(BROKER, Claim(A, ONE, 1)).whatever()
+    final = failure("provider_refused", "no such account", executed="no")
+    final.attempts = (Attempt(provider="acme", started_ms=0, duration_ms=700, reason="connection_lost", executed="unknown"),)
+    answer = answer_of(play.gets(BROKER, Final(A, ONE, 1, final)))
+    assert (answer.executed, answer.retry) == ("unknown", "unsafe")
+
+
 def test_the_times_of_attempts_count_from_admission() -> None:
     play = gateway().at(1.0)
     play.hears(submitted(A)).whatever()

@@ -50,7 +50,7 @@ from homing.core.messages import (
     Workers,
 )
 from homing.core.reach import LEARNING, Pace, Reach
-from homing.errors import STRENGTH, Outcome, Verdict, failure, join, retry_of
+from homing.errors import STRENGTH, Effect, Outcome, Verdict, executed_of, failure, join, retry_of
 
 SETTLED_AFTER_S = 0.005  # outcomes that came within it are said to be settled together
 SETTLED_LENGTH_MAX = 1000  # in one message
@@ -256,12 +256,12 @@ class Calls:
             return actions
         who = (final.life, final.claim)
         if call.holder == who:
-            outcome = _from_admission(final.outcome, call.granted_at - call.admitted_at)
+            outcome = _heard(final.outcome, call.asked.effect, call.granted_at - call.admitted_at)
             return actions + self._settle(call, call.joined(outcome), now)
         early = call.endings.get(who) if call.endings else None
         if early is None:
             return actions  # never granted: nothing it says can be believed
-        early.outcome = _from_admission(final.outcome, early.granted_at - call.admitted_at)
+        early.outcome = _heard(final.outcome, call.asked.effect, early.granted_at - call.admitted_at)
         if call.holder is not None and early.outcome.reason != "ok":
             return actions  # declared lost too early, and another runs: an error settles nothing yet
         return actions + self._settle(call, call.joined(), now)  # the copy that lies in a queue will be denied
@@ -487,13 +487,19 @@ class Calls:
         return actions
 
 
-def _from_admission(outcome: Outcome, granted_s: float) -> Outcome:
-    """A worker counts from its grant; the answer counts from admission, so many seconds earlier."""
+def _heard(outcome: Outcome, effect: Effect, granted_s: float) -> Outcome:
+    """A worker's outcome, held against its own attempts, which count from admission now and not from its grant `granted_s` later.
+
+    Anybody may write a worker. One that says `no` of a call and `unknown` of an attempt at it has proven nothing.
+    """
+    if not outcome.attempts:
+        return outcome
+    executed = executed_of(outcome, effect)
     offset_ms = round(granted_s * 1000)
-    if not offset_ms or not outcome.attempts:
+    if not offset_ms and executed == outcome.executed:
         return outcome
     shifted = tuple(msgspec.structs.replace(attempt, started_ms=attempt.started_ms + offset_ms) for attempt in outcome.attempts)
-    return msgspec.structs.replace(outcome, attempts=shifted)
+    return msgspec.structs.replace(outcome, attempts=shifted, executed=executed)
 
 
 def _key_expires_ms(asked: Submitted, admitted_at: float, now: float) -> int | None:
