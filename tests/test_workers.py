@@ -112,6 +112,8 @@ def test_a_worker_is_found_by_module_and_name() -> None:
         ("./reports_of_test:worker", ["expected MODULE:NAME", "./reports_of_test"]),
         ("not_there_of_test:worker", ["no module 'not_there_of_test'"]),
         ("reports_of_test.inner:worker", ["no module 'reports_of_test.inner'"]),
+        ("reports_of_test.py:worker", ["no module 'reports_of_test.py'", 'did you mean "reports_of_test:worker"?']),
+        ("here/reports_of_test:worker", ["no module", 'did you mean "here.reports_of_test:worker"?']),
         ("reports_of_test:wroker", ["nothing of this name", "reports_of_test:worker, reports_of_test:other"]),
         ("reports_of_test:number", ["it is a int"]),
         ("reports_of_test:worker.name.x", ["nothing of this name"]),

@@ -195,9 +195,10 @@ def load_worker(target: str) -> Worker:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # one that the module itself asks for
-        raise NoWorker(
-            f"there is no module {error.name!r}, neither in {sys.path[0] or '.'} nor where Python looks else"
-        ) from None
+        meant = name.removesuffix(".py").replace("/", ".").strip(".")
+        hint = f'; a module is named as in an import, did you mean "{meant}:{path}"?' if meant != name else ""
+        where = f"neither in {sys.path[0] or '.'} nor where Python looks else"
+        raise NoWorker(f"there is no module {error.name!r}, {where}{hint}") from None
     return find_worker(module, path)
 
 
